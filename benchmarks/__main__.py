@@ -7,7 +7,7 @@ import time
 
 import torch
 
-BENCHMARKS = ("gated_delta", "streaming", "interventions")
+BENCHMARKS = ("gated_delta", "streaming", "interventions", "memories")
 THREADS = 1
 
 

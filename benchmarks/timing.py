@@ -57,6 +57,12 @@ def matmul_peak(n: int = 1024, repeats: int = 9) -> float:
     return 2 * n**3 / time_interleaved({"product": lambda: a @ b}, repeats)["product"].min()
 
 
+def copy_peak(n_values: int = 4_000_000, repeats: int = 9) -> float:
+    """Bytes read and written per second by a plain copy of a float32 tensor that no cache holds, the best of a few."""
+    source, target = torch.randn(n_values), torch.empty(n_values)
+    return 8 * n_values / time_interleaved({"copy": lambda: target.copy_(source)}, repeats)["copy"].min()
+
+
 def max_difference(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> float:
     """Largest absolute difference over pairs of tensors."""
     return max(float((a - b).detach().abs().max()) for a, b in zip(ours, theirs, strict=True))

@@ -8,14 +8,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mnemoscope.memories.attention import Attention, AttentionConfig, AttentionState
-from mnemoscope.memories.bank import Bank, BankConfig, BankState
-from mnemoscope.memories.gated_delta import GatedDelta, GatedDeltaConfig, GatedDeltaState
+from mnemoscope.memories.attention import Attention, AttentionConfig
+from mnemoscope.memories.bank import Bank, BankConfig
+from mnemoscope.memories.gated_delta import GatedDelta, GatedDeltaConfig
 
-MemoryConfig = Annotated[AttentionConfig | GatedDeltaConfig | BankConfig, Field(discriminator="kind")]
-Memory = Attention | GatedDelta | Bank
+AnyMemoryConfig = AttentionConfig | BankConfig | GatedDeltaConfig
+Memory = Attention | Bank | GatedDelta
+MemoryConfig = Annotated[AnyMemoryConfig, Field(discriminator="kind")]
 
-MEMORIES: dict[str, tuple[type[AttentionConfig | GatedDeltaConfig | BankConfig], type[Memory]]] = {
+MEMORIES: dict[str, tuple[type[AnyMemoryConfig], type[Memory]]] = {
     "attention": (AttentionConfig, Attention),
     "bank": (BankConfig, Bank),
     "gated_delta": (GatedDeltaConfig, GatedDelta),
@@ -23,28 +24,20 @@ MEMORIES: dict[str, tuple[type[AttentionConfig | GatedDeltaConfig | BankConfig],
 """Every mechanism by the `kind` of its configuration."""
 
 
-def build_memory(config: AttentionConfig | GatedDeltaConfig | BankConfig, d_model: int) -> Memory:
+def build_memory(config: AnyMemoryConfig, d_model: int) -> Memory:
     """The module of a configuration, initialised from torch's global generator."""
-    match config:
-        case AttentionConfig():
-            return Attention(config, d_model)
-        case GatedDeltaConfig():
-            return GatedDelta(config, d_model)
-        case BankConfig():
-            return Bank(config, d_model)
+    return MEMORIES[config.kind][1](config, d_model)  # pyright: ignore[reportArgumentType]
 
 
 __all__ = [
     "MEMORIES",
+    "AnyMemoryConfig",
     "Attention",
     "AttentionConfig",
-    "AttentionState",
     "Bank",
     "BankConfig",
-    "BankState",
     "GatedDelta",
     "GatedDeltaConfig",
-    "GatedDeltaState",
     "Memory",
     "MemoryConfig",
     "build_memory",

@@ -4,63 +4,34 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from mnemoscope.memories import AttentionConfig, BankConfig, GatedDeltaConfig
-from mnemoscope.models.mixers import MixerConfig, ParallelConfig, build_mixer
+from mnemoscope.models.mixers import ParallelConfig, build_mixer
+from tests.unit.memories.families import attention, bank, gated_delta, parallel
+from tests.unit.memories.families.case import D_MODEL, Case
 
-D_MODEL = 16
+FAMILIES = (attention, bank, gated_delta, parallel)
 
-ATTENTIONS = {
-    "attention": AttentionConfig(n_heads=2),
-    "attention without rotary": AttentionConfig(n_heads=2, rotary=False),
-    "attention with normalised qk": AttentionConfig(n_heads=2, normalise_qk=True),
-    "attention with convolution": AttentionConfig(n_heads=2, convolution=4),
-    "attention with one tap": AttentionConfig(n_heads=1, convolution=1),
-    "attention over 16": AttentionConfig(n_heads=2, window=16),
-    "attention over 2": AttentionConfig(n_heads=4, window=2),
-    "attention over 16 without rotary": AttentionConfig(n_heads=2, window=16, rotary=False),
-    "attention over 7 with everything": AttentionConfig(n_heads=2, window=7, convolution=3, normalise_qk=True),
-}
-GATED_DELTAS = {
-    "gated delta rule": GatedDeltaConfig(n_heads=2),
-    "delta rule": GatedDeltaConfig(n_heads=2, retains=False),
-    "gated linear attention": GatedDeltaConfig(n_heads=2, erases=False),
-    "linear attention": GatedDeltaConfig(n_heads=2, retains=False, erases=False),
-    "gated delta rule with negative eigenvalues": GatedDeltaConfig(n_heads=2, negative_eigenvalues=True),
-    "delta rule with negative eigenvalues": GatedDeltaConfig(n_heads=2, retains=False, negative_eigenvalues=True),
-    "gated delta rule without convolution": GatedDeltaConfig(n_heads=2, convolution=0),
-    "gated delta rule with one tap": GatedDeltaConfig(n_heads=2, convolution=1),
-    "linear attention of raw keys": GatedDeltaConfig(n_heads=2, erases=False, normalise_qk=False),
-    "gated delta rule with raw reads": GatedDeltaConfig(n_heads=2, normalise_read=False),
-    "gated delta rule without output gate": GatedDeltaConfig(n_heads=2, output_gate=False),
-    "gated delta rule of odd width": GatedDeltaConfig(n_heads=3, head_width=5),
-    "bare delta rule": GatedDeltaConfig(
-        n_heads=2, retains=False, convolution=0, normalise_read=False, output_gate=False
-    ),
-}
-BANKS = {
-    "bank": BankConfig(n_slots=6),
-    "bank without gate": BankConfig(n_slots=6, gated=False),
-    "sharp bank": BankConfig(n_slots=6, inverse_temperature=1.5),
-}
-PARALLELS = {
-    "gated delta rule beside attention": ParallelConfig(
-        memory=GatedDeltaConfig(n_heads=2), beside=AttentionConfig(n_heads=2, window=16)
-    ),
-    "bank beside full attention": ParallelConfig(
-        memory=BankConfig(n_slots=6), beside=AttentionConfig(n_heads=2), gate_bias=1.0
-    ),
-}
-CASES: dict[str, MixerConfig] = {**ATTENTIONS, **GATED_DELTAS, **BANKS, **PARALLELS}
+CASES: dict[str, Case] = {name: case for family in FAMILIES for name, case in family.CASES.items()}
+
+
+def cases(*names: str) -> pytest.MarkDecorator:
+    """Run a test for these cases; variants marked long are left to `make test-all`."""
+    marked = [pytest.param(name, marks=pytest.mark.long if CASES[name].long else ()) for name in names]
+    return pytest.mark.parametrize("case", marked)
+
+
+every_case = cases(*CASES)
+every_memory = cases(*(name for name, case in CASES.items() if not isinstance(case.config, ParallelConfig)))
 
 
 def mixer_of(case: str, dtype: torch.dtype = torch.float64) -> Any:
     """The mixer of a case with weights that no longer hide behind zeros and ones."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        mixer = build_mixer(CASES[case], D_MODEL).to(torch.float64)
+        mixer = build_mixer(CASES[case].config, D_MODEL).to(torch.float64)
         with torch.no_grad():
             for parameter in mixer.parameters():
                 parameter += 0.1 * torch.randn_like(parameter)

@@ -5,9 +5,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.unit.memories.cases import CASES, D_MODEL, inputs, mixer_of, run_steps, tensors
-
-every_case = pytest.mark.parametrize("case", CASES)
+from tests.unit.memories.cases import CASES, cases, every_case, inputs, mixer_of, run_steps, tensors
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -54,22 +52,9 @@ def test_flops_are_those_of_torchs_counter(case: str, n_tokens: int):
     assert mixer.flops(batch=3, tokens=n_tokens) == counter.get_total_flops()
 
 
-@pytest.mark.parametrize(
-    ("case", "expected"),
-    [
-        ("attention", 4 * 16 * 16),
-        ("attention with normalised qk", 4 * 16 * 16 + 2 * 8),
-        ("attention with convolution", 4 * 16 * 16 + 4 * 3 * 16),
-        ("gated delta rule", 5 * 16 * 16 + 4 * 3 * 16 + 2 * 16 + (2 * 16 + 2) + 2 + 8),
-        ("bare delta rule", 4 * 16 * 16 + 2 * 16),
-        ("gated delta rule of odd width", 5 * 16 * 15 + 4 * 3 * 15 + 3 * 16 + (3 * 16 + 3) + 3 + 5),
-        ("bank", 6 * 16 + 2 * 16 * 16 + 2 * 16 * 16 + 16),
-        ("bank without gate", 6 * 16 + 2 * 16 * 16),
-    ],
-)
-def test_parameters_are_those_of_the_equations(case: str, expected: int):
-    assert D_MODEL == 16
-    assert sum(parameter.numel() for parameter in mixer_of(case).parameters()) == expected
+@cases(*(name for name, case in CASES.items() if case.parameters is not None))
+def test_parameters_are_those_of_the_equations(case: str):
+    assert sum(parameter.numel() for parameter in mixer_of(case).parameters()) == CASES[case].parameters
 
 
 @every_case

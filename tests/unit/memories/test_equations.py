@@ -1,39 +1,20 @@
 """Each memory is what its docstring says: compared with loops over sequences, heads, tokens and slots."""
 
-import pytest
 import torch
-from torch import Tensor
 
-from tests.oracle import attention, bank, gated_delta
 from tests.tolerances import FLOAT64, assert_close
-from tests.unit.memories.cases import ATTENTIONS, BANKS, D_MODEL, GATED_DELTAS, inputs, mixer_of, trained
+from tests.unit.memories.cases import CASES, D_MODEL, cases, inputs, mixer_of, trained
 
 N_TOKENS = 35
 """More than one chunk of the fast forms."""
 
 
-def expected(case: str, weights: dict[str, Tensor], x: Tensor) -> Tensor:
-    if case in ATTENTIONS:
-        config = ATTENTIONS[case]
-        return attention.memory(weights, x, config.n_heads, window=config.window, rotary=config.rotary)
-    if case in BANKS:
-        return bank.memory(weights, x, BANKS[case].inverse_temperature or D_MODEL**-0.5)
-    config = GATED_DELTAS[case]
-    return gated_delta.memory(
-        weights,
-        x,
-        config.n_heads,
-        normalise=config.normalise_qk,
-        double_strength=config.negative_eigenvalues,
-        erase=config.erases,
-    )
-
-
-@pytest.mark.parametrize("case", [*ATTENTIONS, *GATED_DELTAS, *BANKS])
+@cases(*(name for name, case in CASES.items() if case.oracle is not None))
 def test_outputs_and_gradients_are_those_of_the_equations(case: str):
-    mixer, x = mixer_of(case), inputs(N_TOKENS).requires_grad_()
+    mixer, x, oracle = mixer_of(case), inputs(N_TOKENS).requires_grad_(), CASES[case].oracle
+    assert oracle is not None
     fast = mixer(x)[0]
-    slow = torch.stack([expected(case, dict(mixer.named_parameters()), sequence) for sequence in x])
+    slow = torch.stack([oracle(dict(mixer.named_parameters()), sequence) for sequence in x])
     assert_close(fast, slow, FLOAT64)
     weigh, wanted = inputs(N_TOKENS, seed=5), [x, *trained(mixer).values()]
     theirs = torch.autograd.grad((slow * weigh).sum(), wanted)

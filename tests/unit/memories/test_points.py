@@ -11,40 +11,29 @@ from torch import Tensor, nn
 from mnemoscope.contracts import POINT_NAMES, ReadPoint
 from tests.tolerances import FLOAT64, assert_close
 from tests.unit.memories.cases import (
-    ATTENTIONS,
     CASES,
-    GATED_DELTAS,
-    PARALLELS,
+    cases,
+    every_case,
+    every_memory,
     inputs,
     mixer_of,
     run_steps,
     tensors,
     trained,
 )
+from tests.unit.memories.families import attention, parallel
+from tests.unit.memories.families.case import D_MODEL as D
+from tests.unit.memories.families.case import B, T
 
-B, T, D = 2, 9, 16
-FROZEN = {
-    "attention": {"addressing": (B, 2, T, T), "read": (B, T, D), "contribution": (B, T, D)},
-    "attention over 16": {"addressing": (B, 2, T, T), "read": (B, T, D), "contribution": (B, T, D)},
-    "gated delta rule": {"state": (B, T, 2, 8, 8), "read": (B, T, 2, 8), "contribution": (B, T, D)},
-    "gated delta rule of odd width": {"state": (B, T, 3, 5, 5), "read": (B, T, 3, 5), "contribution": (B, T, D)},
-    "bank": {"addressing": (B, T, 6), "read": (B, T, D), "gate": (B, T, D), "contribution": (B, T, D)},
-    "bank without gate": {"addressing": (B, T, 6), "read": (B, T, D), "contribution": (B, T, D)},
-    "gated delta rule beside attention": {
-        "memory.inner.state": (B, T, 2, 8, 8),
-        "memory.inner.read": (B, T, 2, 8),
-        "memory.inner.contribution": (B, T, D),
-        "memory.gate": (B, T, D),
-        "memory.contribution": (B, T, D),
-        "beside.inner.addressing": (B, 2, T, T),
-        "beside.inner.read": (B, T, D),
-        "beside.inner.contribution": (B, T, D),
-        "beside.gate": (B, T, D),
-        "beside.contribution": (B, T, D),
-    },
-}
-HIDDEN = [(case, "addressing") for case in ATTENTIONS] + [(case, "state") for case in GATED_DELTAS]
-"""What the fused paths never form unless somebody listens."""
+frozen_cases = cases(*(name for name, case in CASES.items() if case.points is not None))
+on_demand = pytest.mark.parametrize(
+    ("case", "point"),
+    [
+        pytest.param(name, point, marks=pytest.mark.long if case.long else ())
+        for name, case in CASES.items()
+        for point in case.on_demand
+    ],
+)
 
 Replace = Callable[[Tensor], Tensor]
 
@@ -74,36 +63,36 @@ def heard(mixer: nn.Module, run: Callable[[], Any]) -> dict[str, Tensor]:
     return found
 
 
-@pytest.mark.parametrize("case", FROZEN)
+@frozen_cases
 @torch.no_grad()
 def test_names_and_shapes_are_frozen(case: str):
     mixer, x = mixer_of(case), inputs(T, batch=B)
     shapes = {name: tuple(tensor.shape) for name, tensor in heard(mixer, lambda: mixer(x)).items()}
-    assert shapes == FROZEN[case]
-    assert set(points_of(mixer)) == set(FROZEN[case])
+    assert shapes == CASES[case].points
+    assert set(points_of(mixer)) == set(shapes)
 
 
-@pytest.mark.parametrize("case", CASES)
+@every_case
 def test_every_point_has_a_public_name(case: str):
     for name in points_of(mixer_of(case)):
         assert name.split(".")[-1] in POINT_NAMES
 
 
-@pytest.mark.parametrize("case", FROZEN)
+@frozen_cases
 @torch.no_grad()
 def test_a_step_announces_the_same_with_one_token(case: str):
     mixer, x = mixer_of(case), inputs(T, batch=B)
     _, state = mixer(x[:, :-1])
     whole = heard(mixer, lambda: mixer(x))
     for name, seen in heard(mixer, lambda: mixer.step(x[:, -1], state)).items():
-        if name.endswith("addressing") and seen.ndim == 4:
+        if seen.shape != whole[name][:, -1:].shape:
             n_seen = min(T, seen.shape[-1])
             assert_close(seen[:, :, :, -n_seen:], whole[name][:, :, -1:, -n_seen:], FLOAT64)
         else:
             assert_close(seen, whole[name][:, -1:], FLOAT64)
 
 
-@pytest.mark.parametrize(("case", "point"), HIDDEN)
+@on_demand
 def test_to_listen_changes_nothing(case: str, point: str):
     mixer, x = mixer_of(case), inputs(67)
 
@@ -122,15 +111,20 @@ def test_to_listen_changes_nothing(case: str, point: str):
         assert_close(ours, theirs, FLOAT64)
 
 
-@pytest.mark.parametrize(("case", "point"), HIDDEN)
+@cases(*(name for name, case in CASES.items() if "state" in case.on_demand))
 @torch.no_grad()
-def test_what_is_formed_for_a_listener_is_what_the_stream_forms(case: str, point: str):
+def test_states_formed_for_a_listener_are_those_of_the_stream(case: str):
     mixer, x = mixer_of(case), inputs(40)
-    formed = heard(mixer, lambda: mixer(x))[point]
-    if point == "state":
-        for t in (0, 1, 31, 32, 39):
-            assert_close(formed[:, t], mixer(x[:, : t + 1])[1].s, FLOAT64)
-        return
+    formed = heard(mixer, lambda: mixer(x))["state"]
+    for t in (0, 1, 31, 32, 39):
+        assert_close(formed[:, t], CASES[case].state_of(mixer(x[:, : t + 1])[1]), FLOAT64)
+
+
+@cases(*attention.CASES)
+@torch.no_grad()
+def test_addressing_formed_for_a_listener_is_a_distribution_over_the_window(case: str):
+    mixer, x = mixer_of(case), inputs(40)
+    formed = heard(mixer, lambda: mixer(x))["addressing"]
     assert formed.shape[2:] == (40, 40)
     assert_close(formed.sum(-1), torch.ones(formed.shape[:-1]), FLOAT64)
     age = torch.arange(40).unsqueeze(1) - torch.arange(40)
@@ -138,7 +132,7 @@ def test_what_is_formed_for_a_listener_is_what_the_stream_forms(case: str, point
     assert torch.equal(formed > 0, visible.expand_as(formed))
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case not in PARALLELS])
+@every_memory
 @torch.no_grad()
 def test_a_replaced_contribution_is_the_output(case: str):
     mixer, x, other = mixer_of(case), inputs(T), inputs(T, seed=2)
@@ -148,13 +142,16 @@ def test_a_replaced_contribution_is_the_output(case: str):
         assert torch.equal(mixer.step(x[:, 0], mixer.init_state(B))[0], other[:, 0])
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case not in PARALLELS])
+@every_memory
 @torch.no_grad()
-def test_a_read_of_nothing_contributes_nothing(case: str):
-    mixer, x = mixer_of(case), inputs(T)
+def test_a_read_of_nothing_leaves_the_last_tokens_alone(case: str):
+    mixer, x, local = mixer_of(case), inputs(T), CASES[case].local_tokens
     with replaced(mixer, read=torch.zeros_like):
-        assert not mixer(x)[0].any()
-        assert not run_steps(mixer, x, mixer.init_state(B))[0].any()
+        y, stepped = mixer(x)[0], run_steps(mixer, x, mixer.init_state(B))[0]
+        other = torch.cat([inputs(T - local, seed=2), x[:, T - local :]], dim=1)
+        assert_close(mixer(other)[0][:, -1], y[:, -1], FLOAT64)
+    assert_close(stepped, y, FLOAT64)
+    assert bool(y.any()) == bool(local)
 
 
 @torch.no_grad()
@@ -204,7 +201,7 @@ def test_a_bank_behind_a_replaced_gate():
         assert_close(mixer(x)[0], read @ mixer.out.weight.T, FLOAT64)
 
 
-@pytest.mark.parametrize("case", PARALLELS)
+@cases(*parallel.CASES)
 @torch.no_grad()
 def test_a_parallel_gate_shares_out_between_the_sides(case: str):
     mixer, x = mixer_of(case), inputs(T)

@@ -1,0 +1,41 @@
+"""What a configuration must tell about itself to be held to the contract."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from mnemoscope.models.mixers import MixerConfig
+
+B, T, D_MODEL = 2, 9, 16
+"""Sequences, tokens and width at which the shapes of read points are frozen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One configuration under the contract.
+
+    Args:
+        config: the mixer; built at width `D_MODEL`.
+        oracle: output (t d) of one sequence x (t d), given the named parameters; written from the paper as loops in
+            float64, with nothing of the package in it. Outputs and gradients are compared.
+        parameters: how many numbers are trained, counted from the equations.
+        points: the name and shape of every read point at B, T, D_MODEL; None for a variant that adds no point.
+        on_demand: points that are formed only if somebody listens.
+        state_of: the part of a state that the read point `state` announces.
+        local_tokens: with its read replaced by zeros, how many last tokens (the present one included) an output may
+            still depend on; 0 where it then gives nothing.
+        constant_start: the first output depends on nothing, as where a memory reads what came before alone.
+        long: the contract of this variant is tried in `make test-all` only.
+    """
+
+    config: MixerConfig
+    oracle: Callable[[Mapping[str, Tensor], Tensor], Tensor] | None = None
+    parameters: int | None = None
+    points: Mapping[str, tuple[int, ...]] | None = None
+    on_demand: tuple[str, ...] = ()
+    state_of: Callable[[Any], Tensor] = lambda state: state.s
+    local_tokens: int = 0
+    constant_start: bool = False
+    long: bool = False
