@@ -5,9 +5,12 @@
 W(t) is all of 1..t, or the last `window` tokens, the present one included. As a memory it stores every token it may
 still look at; in a hybrid it is what can replace a recurrent memory, so its role is that of a route.
 
-Source: Vaswani et al. 2017 (arXiv 1706.03762), equation 1; rotary positions, Su et al. 2021 (arXiv 2104.09864).
+Source: Vaswani et al. 2017 (arXiv 1706.03762), equation 1; rotary positions, Su et al. 2021 (arXiv 2104.09864); ALiBi,
+Press, Smith, Lewis 2022 (arXiv 2108.12409); windows drawn anew for each training batch, Cabannes et al. 2025, "Short
+window attention enables long-term memorization" (arXiv 2509.24552).
 Differs: an optional short convolution over q, k, v, as linear-attention blocks have it, lets one layer bind a token to
-the one before it.
+the one before it. ALiBi's slopes are one geometric sequence for any number of heads. A drawn window is a power of two
+times the smallest.
 """
 
 from dataclasses import dataclass
@@ -21,7 +24,7 @@ from torch import Tensor, nn
 
 from mnemoscope.contracts import ReadPoint, Role
 from mnemoscope.memories.parts import NORM_EPSILON, ShortConvolution, require, tensor_bytes
-from mnemoscope.ops.attention import Past, attend, attention_weights, visible_positions
+from mnemoscope.ops.attention import Past, alibi_slopes, attend, attention_weights, visible_positions
 from mnemoscope.ops.rotary import rotate
 
 
@@ -32,7 +35,10 @@ class AttentionConfig:
     Args:
         n_heads: heads; must divide the model width.
         window: tokens each position may look at, itself included; None for all.
-        rotary: rotate queries and keys by position.
+        smallest_window: in training each call draws its window from this, twice this, and so on up to `window` (the
+            stochastic window); None always uses `window`. Out of training it is always `window`.
+        positions: "rotary" rotates queries and keys by position, "alibi" subtracts a multiple of a token's age from
+            its score, "none" leaves order to the mask, to a convolution, or to learned positions of the stack.
         convolution: taps of the short convolution over q, k and v; 0 for none.
         normalise_qk: RMS-normalise queries and keys per head.
     """
@@ -41,7 +47,8 @@ class AttentionConfig:
     kind: Literal["attention"] = "attention"
     n_heads: int = 4
     window: int | None = None
-    rotary: bool = True
+    smallest_window: int | None = None
+    positions: Literal["rotary", "alibi", "none"] = "rotary"
     convolution: int = 0
     normalise_qk: bool = False
 
@@ -53,6 +60,13 @@ class AttentionConfig:
             "at least 1 token, or None for all",
             self.window,
             "use 1 to look at the present token alone",
+        )
+        require(
+            self.smallest_window is None or (self.window is not None and 1 <= self.smallest_window <= self.window),
+            "attention.smallest_window",
+            f"from 1 to window={self.window}, and None without a window",
+            self.smallest_window,
+            "give a window of the longest length, or use None",
         )
         require(
             self.convolution >= 0,
@@ -82,11 +96,11 @@ class Attention(nn.Module):
         h = config.n_heads
         require(d_model % h == 0, "attention: d_model", f"a multiple of n_heads={h}", d_model, "change either")
         require(
-            not config.rotary or (d_model // h) % 2 == 0,
+            config.positions != "rotary" or (d_model // h) % 2 == 0,
             "attention: channels a head",
             "even for rotary positions",
             d_model // h,
-            "change n_heads or set rotary=False",
+            "change n_heads or positions",
         )
         self.config, self.d_model = config, d_model
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
@@ -115,7 +129,7 @@ class Attention(nn.Module):
         self, x: Float[Tensor, "b t d"], state: AttentionState | None = None
     ) -> tuple[Float[Tensor, "b t d"], AttentionState]:
         """All tokens at once with fused attention; the weights are formed only if `addressing` is observed."""
-        return self._attend(x, state, self.config.window)
+        return self._attend(x, state, self._drawn_window() if self.training else self.config.window)
 
     @property
     def reach(self) -> int | None:
@@ -126,6 +140,14 @@ class Attention(nn.Module):
         """Outputs with attention to the last `window` tokens only."""
         return self._attend(x, None, min(window, self.config.window or window))[0]
 
+    def _drawn_window(self) -> int | None:
+        """The window of one training call: from torch's global generator, as dropout draws."""
+        smallest, window = self.config.smallest_window, self.config.window
+        if smallest is None or window is None:
+            return window
+        doublings = int(torch.randint((window // smallest).bit_length(), ()))
+        return smallest << doublings
+
     def _attend(
         self, x: Float[Tensor, "b t d"], state: AttentionState | None, window: int | None
     ) -> tuple[Float[Tensor, "b t d"], AttentionState]:
@@ -134,17 +156,21 @@ class Attention(nn.Module):
         mixed, tail = self.convolution(self.qkv(x), state.tail)
         q, k, v = rearrange(mixed, "b t (three h k) -> three b h t k", three=3, h=self.config.n_heads)
         q, k = self.q_norm(q), self.k_norm(k)
-        if self.config.rotary:
+        if self.config.positions == "rotary":
             q, k = rotate(q, state.n_tokens), rotate(k, state.n_tokens)
+        slopes = alibi_slopes(self.config.n_heads, q) if self.config.positions == "alibi" else None
         past = Past(state.k, state.v, state.n_tokens)
+        if window is not None and window < state.k.shape[2]:
+            # The newest of the kept tokens are all that a shorter window can reach.
+            past = Past(state.k[:, :, -window:], state.v[:, :, -window:], state.n_tokens)
         if fresh and (window is None or window >= n_tokens or self.addressing.observed):
             past = Past(state.k[:, :, :0], state.v[:, :, :0], state.n_tokens)
         if self.addressing.observed:
             visible = visible_positions(n_tokens, past, window)
-            weights = self.addressing(attention_weights(q, torch.cat([past.k, k], dim=2), visible))
+            weights = self.addressing(attention_weights(q, torch.cat([past.k, k], dim=2), visible, slopes))
             read = weights @ torch.cat([past.v, v], dim=2)
         else:
-            read = attend(q, k, v, past, window)
+            read = attend(q, k, v, past, window, slopes)
         read = self.read(rearrange(read, "b h t v -> b t (h v)"))
         return self.contribution(self.out(read)), self._remember(state, k, v, tail)
 

@@ -28,14 +28,14 @@ every_memory = cases(*(name for name, case in CASES.items() if not isinstance(ca
 
 
 def mixer_of(case: str, dtype: torch.dtype = torch.float64) -> Any:
-    """The mixer of a case with weights that no longer hide behind zeros and ones."""
+    """The mixer of a case, out of training, with weights that no longer hide behind zeros and ones."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         mixer = build_mixer(CASES[case].config, D_MODEL).to(torch.float64)
         with torch.no_grad():
             for parameter in mixer.parameters():
                 parameter += 0.1 * torch.randn_like(parameter)
-    return mixer.to(dtype)
+    return mixer.to(dtype).eval()
 
 
 def inputs(n_tokens: int, batch: int = 2, seed: int = 1) -> Tensor:

@@ -13,6 +13,8 @@ from mnemoscope.memories.parts import ShortConvolution, require
 REFUSED = [
     (lambda: AttentionConfig(n_heads=0), "attention.n_heads must be at least 1, got 0; use 1 or more"),
     (lambda: AttentionConfig(window=0), "attention.window must be at least 1 token, or None for all, got 0; use 1"),
+    (lambda: AttentionConfig(smallest_window=4), "attention.smallest_window must be from 1 to window=None, and None"),
+    (lambda: AttentionConfig(window=8, smallest_window=9), "attention.smallest_window must be from 1 to window=8"),
     (lambda: AttentionConfig(convolution=-1), "attention.convolution must be 0 taps or more, got -1; use 0 for none"),
     (lambda: GatedDeltaConfig(n_heads=-2), "gated_delta.n_heads must be at least 1, got -2"),
     (lambda: GatedDeltaConfig(head_width=0), "gated_delta.head_width must be at least 1, or None"),
@@ -57,7 +59,7 @@ def test_every_kind_builds_its_module(kind: str):
 
 def test_what_works_passes():
     require(True, "here", "anything", None, "nothing to mend")
-    build_memory(AttentionConfig(n_heads=2, rotary=False), 6)
+    build_memory(AttentionConfig(n_heads=2, positions="none"), 6)
     build_memory(GatedDeltaConfig(n_heads=3, head_width=4), 16)
 
 

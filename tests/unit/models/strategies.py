@@ -11,7 +11,7 @@ attentions = st.builds(
     AttentionConfig,
     n_heads=st.sampled_from([1, 2, 4]),
     window=st.none() | st.integers(1, 40),
-    rotary=st.booleans(),
+    positions=st.sampled_from(["rotary", "alibi", "none"]),
     convolution=st.integers(0, 4),
     normalise_qk=st.booleans(),
 )

@@ -51,7 +51,7 @@ def test_spaces_do_not_matter(memory: MixerConfig):
 
 ALTERNATIVES = "is neither a memory, nor memory(option=value), nor a | b, nor (a, b) * n"
 LITERAL = "must be a number, True, False, None or a string"
-ATTENTION_OPTIONS = "known: convolution, n_heads, normalise_qk, rotary, window"
+ATTENTION_OPTIONS = "known: convolution, n_heads, normalise_qk, positions, smallest_window, window"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ ATTENTION_OPTIONS = "known: convolution, n_heads, normalise_qk, rotary, window"
         ("attention(window='16')", "attention.window: Input should be a valid integer, got '16'"),
         ("attention(n_heads=2.5)", "attention.n_heads: Input should be a valid integer, got 2.5"),
         ("attention(n_heads=True)", "attention.n_heads: Input should be a valid integer, got True"),
-        ("attention(rotary=1)", "attention.rotary: Input should be a valid boolean, got 1"),
+        ("attention(normalise_qk=1)", "attention.normalise_qk: Input should be a valid boolean, got 1"),
         ("attention(n_heads='a', window='b')", "got 'a'; layout: attention.window"),
         ("attention(window=-1)", "attention.window must be at least 1 token, or None for all, got -1"),
         ("bank(inverse_temperature=1e999)", "bank.inverse_temperature must be positive and finite"),

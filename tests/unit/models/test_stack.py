@@ -148,7 +148,7 @@ def test_a_seed_is_a_model_and_leaves_the_global_generator_alone():
 
 class TestLearnedPositions:
     config = StackConfig(
-        vocab_size=VOCAB, d_model=16, mixers=(AttentionConfig(rotary=False),), positions="learned", max_tokens=10
+        vocab_size=VOCAB, d_model=16, mixers=(AttentionConfig(positions="none"),), positions="learned", max_tokens=10
     )
 
     @torch.no_grad()
