@@ -1,9 +1,10 @@
 """`mnemoscope list`: what there is."""
 
+import dataclasses
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -35,8 +36,18 @@ class List:
 
 def _memories() -> list[tuple[str, str]]:
     from mnemoscope.memories import MEMORIES
+    from mnemoscope.memories.presets import PRESETS
 
-    return [(name, _first_line(memory)) for name, (_, memory) in MEMORIES.items()]
+    rows = [(name, _first_line(memory)) for name, (_, memory) in MEMORIES.items()]
+    return rows + [(name, f"a special case: {_layout(config)}") for name, config in PRESETS.items()]
+
+
+def _layout(config: Any) -> str:
+    """A configuration as a layout writes it: what differs from the defaults."""
+    default = type(config)()
+    changed = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    options = [f"{name}={value!r}" for name, value in changed.items() if value != getattr(default, name)]
+    return f"{config.kind}({', '.join(options)})"
 
 
 def _tasks() -> list[tuple[str, str]]:

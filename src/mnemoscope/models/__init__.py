@@ -6,13 +6,15 @@ memories, ops, contracts.
 
 from mnemoscope.models.files import load_model, save_model
 from mnemoscope.models.layout import parse_layout
-from mnemoscope.models.mixers import MixerConfig, Parallel, ParallelConfig
+from mnemoscope.models.mixers import MixerConfig, Parallel, ParallelConfig, Serial, SerialConfig
 from mnemoscope.models.stack import Stack, StackConfig, StackState, build
 
 __all__ = [
     "MixerConfig",
     "Parallel",
     "ParallelConfig",
+    "Serial",
+    "SerialConfig",
     "Stack",
     "StackConfig",
     "StackState",

@@ -2,7 +2,10 @@
 
     attention(window=16), gated_delta                 two blocks, one memory each
     gated_delta | attention(window=16)                one block, memory beside attention under a gate
-    (attention, gated_delta(n_heads=2)) * 4           eight blocks
+    gated_delta >> attention(window=16)               one block, attention over what the memory gives
+    parallel(gated_delta, attention, gate_bias=2)     the same as |, with options
+    (attention, gated_delta(n_heads=2) * 3) * 2       eight blocks, one attention to three memories
+    delta_net                                         a named special case: gated_delta(retains=False)
 
 The grammar is Python's, so precedence and quoting hold no surprises; nothing is evaluated.
 """
@@ -17,8 +20,12 @@ from typing import NoReturn
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from mnemoscope.memories import MEMORIES, MemoryConfig
-from mnemoscope.models.mixers import MixerConfig, ParallelConfig
+from mnemoscope.memories import MEMORIES
+from mnemoscope.memories.presets import PRESETS
+from mnemoscope.models.mixers import MixerConfig, ParallelConfig, SerialConfig
+
+COMPOSITIONS = {"parallel": (ParallelConfig, ("memory", "beside")), "serial": (SerialConfig, ("first", "second"))}
+"""What puts mixers together, and the names of its parts in the order in which a layout gives them."""
 
 
 def parse_layout(layout: str) -> tuple[MixerConfig, ...]:
@@ -44,27 +51,42 @@ def _mixers(node: ast.expr) -> tuple[MixerConfig, ...]:
             return tuple(mixer for item in items for mixer in _mixers(item))
         case ast.BinOp(left=left, op=ast.Mult(), right=ast.Constant(value=int(times))) if times >= 1:
             return _mixers(left) * times
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return (ParallelConfig(memory=_memory(left), beside=_memory(right)),)
         case _:
-            return (_memory(node),)
+            return (_mixer(node),)
 
 
-def _memory(node: ast.expr) -> MemoryConfig:
+def _mixer(node: ast.expr) -> MixerConfig:
     match node:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return ParallelConfig(memory=_mixer(left), beside=_mixer(right))
+        case ast.BinOp(left=left, op=ast.RShift(), right=right):
+            return SerialConfig(first=_mixer(left), second=_mixer(right))
         case ast.Name(id=name):
             return _configure(name, [])
+        case ast.Call(func=ast.Name(id=name), args=parts, keywords=keywords) if name in COMPOSITIONS:
+            return _composed(name, parts, keywords)
         case ast.Call(func=ast.Name(id=name), args=[], keywords=keywords):
             return _configure(name, keywords)
         case _:
             _refuse(node)
 
 
-def _configure(name: str, keywords: Sequence[ast.keyword]) -> MemoryConfig:
-    if name not in MEMORIES:
-        raise ValueError(f"layout names an unknown memory {name!r}{nearest(name, MEMORIES)}")
-    config_class = MEMORIES[name][0]
-    known = [field.name for field in dataclasses.fields(config_class) if field.name != "kind"]
+def _composed(name: str, parts: Sequence[ast.expr], keywords: Sequence[ast.keyword]) -> MixerConfig:
+    config_class, names = COMPOSITIONS[name]
+    if len(parts) != len(names):
+        raise ValueError(f"layout: {name} must be given {' and '.join(names)} in this order, got {len(parts)} of them")
+    start = config_class(**dict(zip(names, map(_mixer, parts), strict=True)))
+    return _with_options(name, start, keywords, skip=("kind", *names))
+
+
+def _configure(name: str, keywords: Sequence[ast.keyword]) -> MixerConfig:
+    if name not in MEMORIES and name not in PRESETS:
+        raise ValueError(f"layout names an unknown memory {name!r}{nearest(name, [*MEMORIES, *PRESETS])}")
+    return _with_options(name, PRESETS[name] if name in PRESETS else MEMORIES[name][0](), keywords, skip=("kind",))
+
+
+def _with_options(name: str, start: MixerConfig, keywords: Sequence[ast.keyword], skip: tuple[str, ...]) -> MixerConfig:
+    known = [field.name for field in dataclasses.fields(start) if field.name not in skip]
     options: dict[str, object] = {}
     for keyword in keywords:
         option = keyword.arg or ast.unparse(keyword)
@@ -75,7 +97,8 @@ def _configure(name: str, keywords: Sequence[ast.keyword]) -> MemoryConfig:
         options[option] = _value(f"{name}.{option}", keyword.value)
     try:
         # The way a saved configuration takes: what can be written in a layout can be written to a file.
-        return TypeAdapter(config_class).validate_json(json.dumps(options), strict=True)
+        text = json.dumps(dataclasses.asdict(start) | options)
+        return TypeAdapter(type(start)).validate_json(text, strict=True)
     except ValidationError as error:
         raise ValueError("; ".join(_complaint(name, detail) for detail in error.errors())) from error
 
@@ -97,7 +120,8 @@ def _complaint(name: str, detail: ErrorDetails) -> str:
 
 def _refuse(node: ast.expr) -> NoReturn:
     raise ValueError(
-        f"layout: {ast.unparse(node)!r} is neither a memory, nor memory(option=value), nor a | b, nor (a, b) * n"
+        f"layout: {ast.unparse(node)!r} is neither a memory, nor memory(option=value), nor a | b, nor a >> b, "
+        "nor (a, b) * n"
     )
 
 

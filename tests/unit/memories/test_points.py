@@ -21,7 +21,7 @@ from tests.unit.memories.cases import (
     tensors,
     trained,
 )
-from tests.unit.memories.families import attention, parallel
+from tests.unit.memories.families import attention
 from tests.unit.memories.families.case import D_MODEL as D
 from tests.unit.memories.families.case import B, T
 
@@ -201,7 +201,7 @@ def test_a_bank_behind_a_replaced_gate():
         assert_close(mixer(x)[0], read @ mixer.out.weight.T, FLOAT64)
 
 
-@cases(*parallel.CASES)
+@cases("gated delta rule beside attention", "bank beside full attention", "three side by side")
 @torch.no_grad()
 def test_a_parallel_gate_shares_out_between_the_sides(case: str):
     mixer, x = mixer_of(case), inputs(T)

@@ -5,7 +5,7 @@ import dataclasses
 from hypothesis import strategies as st
 
 from mnemoscope.memories import AttentionConfig, BankConfig, GatedDeltaConfig
-from mnemoscope.models import MixerConfig, ParallelConfig, StackConfig
+from mnemoscope.models import MixerConfig, ParallelConfig, SerialConfig, StackConfig
 
 attentions = st.builds(
     AttentionConfig,
@@ -32,8 +32,18 @@ banks = st.builds(
     gated=st.booleans(),
 )
 memories = attentions | gated_deltas | banks
-parallels = st.builds(ParallelConfig, memory=memories, beside=memories, gate_bias=st.floats(-5, 5))
-mixers = memories | parallels
+
+
+def compositions(parts: st.SearchStrategy[MixerConfig]) -> st.SearchStrategy[MixerConfig]:
+    """Mixers made of others."""
+    return (
+        st.builds(ParallelConfig, memory=parts, beside=parts, gate_bias=st.floats(-5, 5))
+        | st.builds(ParallelConfig, memory=parts, beside=parts, fusion=st.just("multiplicative"))
+        | st.builds(SerialConfig, first=parts, second=parts)
+    )
+
+
+mixers = st.recursive(memories, compositions, max_leaves=3)
 stacks = st.builds(
     StackConfig,
     vocab_size=st.integers(2, 50),
@@ -51,7 +61,13 @@ stacks = st.builds(
 
 def layout_of(mixer: MixerConfig) -> str:
     """A mixer as a layout writes it; every option is spelt out."""
-    if isinstance(mixer, ParallelConfig):
-        return f"{layout_of(mixer.memory)} | {layout_of(mixer.beside)}"
+    match mixer:
+        case ParallelConfig(fusion="convex", gate_bias=0.0):
+            return f"({layout_of(mixer.memory)} | {layout_of(mixer.beside)})"
+        case ParallelConfig():
+            parts = f"{layout_of(mixer.memory)}, {layout_of(mixer.beside)}"
+            return f"parallel({parts}, fusion={mixer.fusion!r}, gate_bias={mixer.gate_bias!r})"
+        case SerialConfig():
+            return f"({layout_of(mixer.first)} >> {layout_of(mixer.second)})"
     options = {name: value for name, value in dataclasses.asdict(mixer).items() if name != "kind"}
     return f"{mixer.kind}({', '.join(f'{name}={value!r}' for name, value in options.items())})"

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnemoscope.memories import AttentionConfig, BankConfig, GatedDeltaConfig
-from mnemoscope.models import MixerConfig, ParallelConfig, parse_layout
+from mnemoscope.memories import MEMORIES, AttentionConfig, BankConfig, GatedDeltaConfig
+from mnemoscope.memories.presets import PRESETS
+from mnemoscope.models import MixerConfig, ParallelConfig, SerialConfig, parse_layout
 from tests.unit.models.strategies import layout_of, memories, mixers
 
 SLIDING = AttentionConfig(window=16)
@@ -24,6 +25,26 @@ SLIDING = AttentionConfig(window=16)
         ("(attention(window=16), gated_delta(n_heads=2)) * 2", (SLIDING, GatedDeltaConfig(n_heads=2)) * 2),
         ("attention * 2, bank", (AttentionConfig(), AttentionConfig(), BankConfig())),
         ("(bank | attention) * 2", (ParallelConfig(memory=BankConfig()),) * 2),
+        ("delta_net", (GatedDeltaConfig(retains=False),)),
+        ("delta_net(n_heads=2)", (GatedDeltaConfig(retains=False, n_heads=2),)),
+        ("delta_net(retains=True)", (GatedDeltaConfig(),)),
+        ("gated_delta >> attention(window=16)", (SerialConfig(first=GatedDeltaConfig(), second=SLIDING),)),
+        ("(bank >> attention) * 2", (SerialConfig(first=BankConfig()),) * 2),
+        (
+            "bank >> gated_delta | attention",
+            (ParallelConfig(memory=SerialConfig(first=BankConfig(), second=GatedDeltaConfig())),),
+        ),
+        (
+            "bank | gated_delta | attention",
+            (ParallelConfig(memory=ParallelConfig(memory=BankConfig(), beside=GatedDeltaConfig())),),
+        ),
+        ("parallel(bank, attention, gate_bias=2)", (ParallelConfig(memory=BankConfig(), gate_bias=2.0),)),
+        (
+            "parallel(bank, attention(window=16), fusion='multiplicative')",
+            (ParallelConfig(memory=BankConfig(), beside=SLIDING, fusion="multiplicative"),),
+        ),
+        ("serial(bank, delta_net)", (SerialConfig(first=BankConfig(), second=GatedDeltaConfig(retains=False)),)),
+        ("(attention, gated_delta * 3) * 2", ((AttentionConfig(),) + (GatedDeltaConfig(),) * 3) * 2),
         ("  attention ( window = None )  ", (AttentionConfig(),)),
         ("bank(inverse_temperature=2)", (BankConfig(inverse_temperature=2.0),)),
     ],
@@ -34,10 +55,7 @@ def test_examples(layout: str, expected: tuple[MixerConfig, ...]):
 
 @given(written=st.lists(mixers, min_size=1, max_size=4), times=st.integers(1, 3))
 def test_what_is_written_is_what_is_built(written: list[MixerConfig], times: int):
-    # A layout has no word for the gate's bias.
-    expected = tuple(
-        ParallelConfig(memory=m.memory, beside=m.beside) if isinstance(m, ParallelConfig) else m for m in written
-    )
+    expected = tuple(written)
     layout = ", ".join(layout_of(mixer) for mixer in written)
     assert parse_layout(layout) == expected
     assert parse_layout(f"({layout},) * {times}") == expected * times
@@ -49,16 +67,17 @@ def test_spaces_do_not_matter(memory: MixerConfig):
     assert parse_layout(f" {layout.replace('=', ' = ').replace('(', ' ( ')} ") == parse_layout(layout) == (memory,)
 
 
-ALTERNATIVES = "is neither a memory, nor memory(option=value), nor a | b, nor (a, b) * n"
+ALTERNATIVES = "is neither a memory, nor memory(option=value), nor a | b, nor a >> b, nor (a, b) * n"
 LITERAL = "must be a number, True, False, None or a string"
+KNOWN = "known: " + ", ".join(sorted([*MEMORIES, *PRESETS]))
 ATTENTION_OPTIONS = "known: convolution, n_heads, normalise_qk, positions, smallest_window, window"
 
 
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        ("atention", "unknown memory 'atention'; did you mean 'attention'? known: attention, bank, gated_delta"),
-        ("quantum", "unknown memory 'quantum'; known: attention, bank, gated_delta"),
+        ("atention", f"unknown memory 'atention'; did you mean 'attention'? {KNOWN}"),
+        ("quantum", f"unknown memory 'quantum'; {KNOWN}"),
         ("bank, gated_dleta", "unknown memory 'gated_dleta'; did you mean 'gated_delta'?"),
         ("attention(windw=3)", f"attention an unknown option 'windw'; did you mean 'window'? {ATTENTION_OPTIONS}"),
         ("attention(kind='bank')", "attention an unknown option 'kind'"),
@@ -72,7 +91,13 @@ ATTENTION_OPTIONS = "known: convolution, n_heads, normalise_qk, positions, small
         ("[attention]", f"'[attention]' {ALTERNATIVES}"),
         ("attention * 0", f"'attention * 0' {ALTERNATIVES}"),
         ("attention * n", f"'attention * n' {ALTERNATIVES}"),
-        ("bank | attention | bank", f"'bank | attention' {ALTERNATIVES}"),
+        ("bank | 3", f"'3' {ALTERNATIVES}"),
+        ("(bank, attention) | bank", f"'(bank, attention)' {ALTERNATIVES}"),
+        ("parallel(bank)", "parallel must be given memory and beside in this order, got 1 of them"),
+        ("parallel(bank, attention, gate=2)", "parallel an unknown option 'gate'; did you mean 'gate_bias'?"),
+        ("parallel(bank, attention, memory=2)", "parallel an unknown option 'memory'"),
+        ("parallel(bank, attention, fusion='sum')", "layout: parallel.fusion: Input should be 'convex' or"),
+        ("parallel(bank, bank, fusion='multiplicative', gate_bias=1)", "parallel.gate_bias must be 0 where fusion="),
         ("memories.attention", f"'memories.attention' {ALTERNATIVES}"),
         ("attention(window=wide)", f"attention.window {LITERAL}, got 'wide'"),
         ("attention(window=8 * 2)", f"attention.window {LITERAL}, got '8 * 2'"),
@@ -94,7 +119,7 @@ def test_refusals(layout: str, message: str):
         parse_layout(layout)
 
 
-@given(st.text(alphabet="attention(),|*=2 window", max_size=30))
+@given(st.text(alphabet="attention(),|*>=2 window", max_size=30))
 def test_any_text_is_read_or_refused(layout: str):
     with suppress(ValueError):
         assert isinstance(parse_layout(layout), tuple)
