@@ -26,15 +26,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import NORM_EPSILON, ShortConvolution, require, tensor_bytes
+from mnemoscope.memories.parts import NORM_EPSILON, Scan, ShortConvolution, require, tensor_bytes
 from mnemoscope.ops.gated_delta import (
     CHUNK_TOKENS,
     Writes,
-    gated_delta_chunked,
     gated_delta_states,
     gated_delta_step,
     gated_delta_windowed,
 )
+from mnemoscope.ops.kernels import GATED_DELTA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,16 +105,6 @@ class GatedDeltaState(NamedTuple):
     tail: Float[Tensor, "b tail d3"]
 
 
-class Scan(nn.Module):
-    """The reads of all tokens; a module of its own, so that a replay can answer it from the record."""
-
-    def forward(
-        self, q: Float[Tensor, "b t h k"], writes: Writes, state: Float[Tensor, "b h k v"]
-    ) -> tuple[Float[Tensor, "b t h v"], Float[Tensor, "b h k v"]]:
-        """Chunked form."""
-        return gated_delta_chunked(q, writes, state)
-
-
 class GatedDelta(nn.Module):
     """Gated delta rule memory. Read points: `read` (b t h v), `contribution` (b t d), `state` (b t h k v)."""
 
@@ -146,7 +136,7 @@ class GatedDelta(nn.Module):
         if config.output_gate:
             self.output_gate = nn.Linear(d_model, width, bias=False)
         self.out = nn.Linear(width, d_model, bias=False)
-        self.scan = Scan()
+        self.scan = Scan(GATED_DELTA, self.head_width)
         self.state = ReadPoint()
         self.read = ReadPoint()
         self.contribution = ReadPoint()

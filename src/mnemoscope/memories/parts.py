@@ -1,10 +1,13 @@
-"""Parts that several memories share: the short convolution as a module, and sizes of states."""
+"""Parts that several memories share: the short convolution and the scan as modules, and sizes of states."""
+
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mnemoscope.ops.convolution import short_convolution
+from mnemoscope.ops.kernels import Kernel
 
 NORM_EPSILON = 1e-6
 """Of every root mean square; torch's default follows the dtype, and with it the function would."""
@@ -33,6 +36,29 @@ class ShortConvolution(nn.Module):
     ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b tail d"]]:
         """Convolve; returns outputs and the new tail."""
         return short_convolution(x, self.weight, tail) if self.taps else (x, tail)
+
+
+class Scan(nn.Module):
+    """The reads of all tokens; a module of its own, so that a replay can answer it from the record.
+
+    Args:
+        kernel: what is computed, in the two ways there are.
+        key_channels: channels of a head's queries, which decide between the ways.
+    """
+
+    def __init__(self, kernel: Kernel, key_channels: int) -> None:
+        super().__init__()
+        self.kernel, self.key_channels = kernel, key_channels
+
+    def forward(self, q: Tensor, *arguments: Any) -> tuple[Tensor, Any]:
+        """Reads (b t h v) and the last state, for queries (b t h k) and what the kernel asks for."""
+        return self.kernel(q, *arguments)
+
+    def computed_by(self, like: Tensor) -> str:
+        """Which way is taken for tensors of this device and dtype, and why our own where it is."""
+        q = like.new_empty(0, self.key_channels)
+        obstacle = self.kernel.obstacle(q)
+        return f"torch ({obstacle})" if obstacle else self.kernel.path(q)
 
 
 def tensor_bytes(n_values: int, like: Tensor) -> int:

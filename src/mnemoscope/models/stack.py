@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnemoscope.memories.parts import NORM_EPSILON, require
+from mnemoscope.memories.parts import NORM_EPSILON, Scan, require
 from mnemoscope.models.layout import parse_layout
 from mnemoscope.models.mixers import MixerConfig, build_mixer
 
@@ -170,6 +170,11 @@ class Stack(nn.Module):
                 "raise max_tokens or use positions='none'"
             )
         return x + self.positions.weight[start:stop]
+
+    def kernels(self) -> dict[str, str]:
+        """What computes each scan on the device and in the dtype of the weights, by the path of its module."""
+        scans = {name: module for name, module in self.named_modules() if isinstance(module, Scan)}
+        return {name: scan.computed_by(self.embedding.weight) for name, scan in scans.items()}
 
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
         """Exact size of the state after `tokens` tokens."""
