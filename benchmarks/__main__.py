@@ -1,28 +1,38 @@
 """`python -m benchmarks [NAME ...]`: every benchmark, or those named, in one process on one thread."""
 
 import importlib
+import os
 import platform
 import sys
 import time
 
 import torch
 
+from benchmarks import memories
+
 BENCHMARKS = ("gated_delta", "streaming", "interventions", "memories")
 THREADS = 1
 
 
 def main(names: list[str]) -> int:
-    unknown = sorted(set(names) - set(BENCHMARKS))
+    families = [f"memories.{family}" for family in memories.FAMILIES]
+    unknown = sorted(set(names) - {*BENCHMARKS, *families})
     if unknown:
-        print(f"unknown benchmark {', '.join(unknown)}; known: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        print(f"unknown benchmark {', '.join(unknown)}; known: {', '.join([*BENCHMARKS, *families])}", file=sys.stderr)
         return 2
     torch.set_num_threads(THREADS)
-    print(f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, threads: {THREADS}")
+    load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"
+    machine = f"{platform.machine()}, threads: {THREADS}, {load}"
+    print(f"torch {torch.__version__}, Python {platform.python_version()}, {machine}")
     for name in names or BENCHMARKS:
-        benchmark = importlib.import_module(f"benchmarks.{name}")
-        print(f"\n{name}: {(benchmark.__doc__ or '').strip()}\n")
+        benchmark, _, family = name.partition(".")
+        module = importlib.import_module(f"benchmarks.{benchmark}")
+        print(f"\n{name}: {(module.__doc__ or '').strip()}\n")
         start = time.perf_counter()
-        benchmark.run()
+        if family:
+            memories.run((family,))
+        else:
+            module.run()
         print(f"({time.perf_counter() - start:.0f} s)")
     return 0
 

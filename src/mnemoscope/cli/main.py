@@ -7,13 +7,14 @@ from typing import Annotated, NoReturn, Union
 
 import tyro
 
+from mnemoscope.cli.bench import Bench
 from mnemoscope.cli.demo import Demo
 from mnemoscope.cli.examine import Examine
 from mnemoscope.cli.list import List
 from mnemoscope.cli.report import Report
 from mnemoscope.cli.train import Train
 
-VERBS = ("demo", "train", "examine", "report", "list")
+VERBS = ("demo", "train", "examine", "report", "list", "bench")
 
 Command = Union[  # noqa: UP007  # tyro reads the annotations of a Union
     Annotated[Demo, tyro.conf.subcommand("demo")],
@@ -21,6 +22,7 @@ Command = Union[  # noqa: UP007  # tyro reads the annotations of a Union
     Annotated[Examine, tyro.conf.subcommand("examine")],
     Annotated[Report, tyro.conf.subcommand("report")],
     Annotated[List, tyro.conf.subcommand("list")],
+    Annotated[Bench, tyro.conf.subcommand("bench")],
 ]
 
 

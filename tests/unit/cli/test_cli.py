@@ -15,7 +15,7 @@ def mnemoscope(*words: str, cwd: Path | None = None) -> subprocess.CompletedProc
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
 
 
-@pytest.mark.parametrize("verb", [(), ("demo",), ("train",), ("examine",), ("report",), ("list",)])
+@pytest.mark.parametrize("verb", [(), ("demo",), ("train",), ("examine",), ("report",), ("list",), ("bench",)])
 def test_help_needs_no_torch(verb: tuple[str, ...]):
     code = (
         "import sys, mnemoscope.cli as cli\n"
@@ -43,6 +43,8 @@ def test_help_needs_no_torch(verb: tuple[str, ...]):
         (("report", "nowhere"), "nowhere"),
         (("report",), "at least one run"),
         (("list", "everything"), "everything"),
+        (("bench",), "must be run in a checkout"),
+        (("bench", "streaming", "--memories"), "drop one"),
     ],
 )
 def test_mistakes_end_with_2_and_no_traceback(words: tuple[str, ...], message: str, tmp_path: Path):
@@ -93,3 +95,9 @@ def test_a_recipe_file_is_a_runs_config(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     first, second = (json.loads((tmp_path / run / "config.json").read_text())["resolved"] for run in "ab")
     assert first == second
+
+
+def test_a_benchmark_that_is_unknown_is_refused_with_all_that_are():
+    done = mnemoscope("bench", "streming", cwd=Path(__file__).parents[3])
+    assert done.returncode == 2
+    assert "known: gated_delta, streaming, interventions, memories" in done.stderr
