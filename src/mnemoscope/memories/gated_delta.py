@@ -193,7 +193,8 @@ class GatedDelta(nn.Module):
         if self.config.negative_eigenvalues:
             write_strength = 2 * write_strength
         if self.config.retains:
-            log_retention = -self.log_rate.exp() * F.softplus(self.retention_gate(x))
+            # Minus softplus; torch 2.13 compiles the gradient of softplus with the strides of the wrong tensor.
+            log_retention = self.log_rate.exp() * F.logsigmoid(-self.retention_gate(x))
         else:
             log_retention = torch.zeros_like(write_strength)
         return (
@@ -214,10 +215,10 @@ class GatedDelta(nn.Module):
         return tensor_bytes(batch * h * w * (w + 3 * max(self.config.convolution - 1, 0)), self.out.weight)
 
     def flops(self, batch: int, tokens: int) -> int:
-        """Projections, and the products of the chunked form; its triangular solves are not matrix products."""
+        """Projections, and the products of the chunked form; its triangular solve is not a matrix product."""
         h, w, d = self.config.n_heads, self.head_width, self.d_model
         n_projected = 4 * h * w + h * (1 + self.config.retains) + h * w * self.config.output_gate
         c = min(CHUNK_TOKENS, tokens)
         n_chunks = -(-tokens // c)
-        chunk = c * c * w * (3 if self.config.erases else 2) + c * w * w * (3 if self.config.erases else 2)
+        chunk = c * c * w * (5 if self.config.erases else 2) + c * w * w * (3 if self.config.erases else 2)
         return 2 * batch * (tokens * d * n_projected + h * n_chunks * chunk)

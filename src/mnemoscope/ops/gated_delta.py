@@ -100,10 +100,11 @@ def gated_delta_chunked(
     local, erased = (q @ k.mT) * between, None
     u = beta * v
     if writes.erase:
-        # The solver reads only what stands below the diagonal.
+        # The solver reads only what stands below the diagonal. One inverse and two products are faster than two solves.
         clash = ((beta * k) @ k.mT) * between
-        u = torch.linalg.solve_triangular(clash, u, upper=False, unitriangular=True)
-        erased = torch.linalg.solve_triangular(clash, beta * from_start * k, upper=False, unitriangular=True).unbind()
+        identity = torch.eye(c, dtype=compute, device=q.device)
+        inverse = torch.linalg.solve_triangular(clash, identity, upper=False, unitriangular=True)
+        u, erased = inverse @ u, (inverse @ (beta * from_start * k)).unbind()
     kept = from_start[..., -1:, :].unbind()
     chunks = zip(local.unbind(), (q * from_start).unbind(), (k * to_end).mT.unbind(), u.unbind(), strict=True)
 
