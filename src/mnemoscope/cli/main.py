@@ -12,9 +12,10 @@ from mnemoscope.cli.demo import Demo
 from mnemoscope.cli.examine import Examine
 from mnemoscope.cli.list import List
 from mnemoscope.cli.report import Report
+from mnemoscope.cli.show import Show
 from mnemoscope.cli.train import Train
 
-VERBS = ("demo", "train", "examine", "report", "list", "bench")
+VERBS = ("demo", "train", "examine", "report", "list", "show", "bench")
 
 Command = Union[  # noqa: UP007  # tyro reads the annotations of a Union
     Annotated[Demo, tyro.conf.subcommand("demo")],
@@ -22,6 +23,7 @@ Command = Union[  # noqa: UP007  # tyro reads the annotations of a Union
     Annotated[Examine, tyro.conf.subcommand("examine")],
     Annotated[Report, tyro.conf.subcommand("report")],
     Annotated[List, tyro.conf.subcommand("list")],
+    Annotated[Show, tyro.conf.subcommand("show")],
     Annotated[Bench, tyro.conf.subcommand("bench")],
 ]
 

@@ -7,7 +7,7 @@ A task file holds a frozen config with a `kind`, and a final class with the shap
 through `batch`, from `task_rng`; a task keeps none. A new task is one file, and a line in `TASKS` and `TaskConfig`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -55,6 +55,23 @@ class Task(Protocol):
     @property
     def chance_loss(self) -> float | None:
         """Nats per scored token of a predictor without context; None where there is no such number."""
+        ...
+
+    @property
+    def memoryless_loss(self) -> float | None:
+        """Nats per scored token of the best predictor that sees the present token alone; None where nobody knows.
+
+        The demand control: no memory can be worth more than this less `floor_loss`.
+        """
+        ...
+
+    @property
+    def floor_loss(self) -> float | None:
+        """Nats per scored token that no predictor can beat in expectation; None where nobody knows."""
+        ...
+
+    def words(self, tokens: Sequence[int]) -> list[str]:
+        """The tokens as people read them; as many words as tokens."""
         ...
 
     def batch(self, rng: np.random.Generator, size: int, split: Split) -> Batch:

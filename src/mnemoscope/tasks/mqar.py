@@ -15,7 +15,7 @@ The gap law: gap g = 0, 1, ... is taken with weight a (g + 1)^(a - 1), without r
 order in which they were written. a = 1 is uniform. With the published a = 0.01 most queries come right after the
 pairs, and pairs written early are asked early: a result that must hold for long gaps needs a = 1 as well.
 
-Splits are independent streams, not disjoint sets: with a tiny vocabulary and one pair, a sequence can recur.
+Pairs in the order in which they are written decide which split owns a sequence: no split shows those of another.
 
 Source: Arora, Eyuboglu et al., "Zoology: Measuring and Improving Recall in Efficient Language Models" (2023);
 HazyResearch/zoology, `multiquery_ar`, commit 0123f0d. What differs: an own generator, without a loop over
@@ -23,6 +23,7 @@ sequences or global random state (the same law, other draws); the vocabulary may
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 
 from mnemoscope.contracts.batch import IGNORE, Batch
-from mnemoscope.tasks.streams import Split, split_stream
+from mnemoscope.tasks.streams import Split, draw_owned, split_stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,10 @@ class Mqar:
 
         A model that knows which values occurred, but not which key each belongs to, reaches ln(n_pairs).
         """
+        self.memoryless_loss: float = self.chance_loss
+        """The key alone says nothing of its value."""
+        self.floor_loss: float = 0.0
+        """Every answer stands in its sequence."""
 
     def batch(self, rng: np.random.Generator, size: int, split: Split) -> Batch:
         """Draw `size` sequences; the same state of `rng` gives different ones for different splits.
@@ -110,8 +115,8 @@ class Mqar:
         if size < 1:
             raise ValueError(f"Mqar.batch: size must be at least 1, got {size}; nearest valid: 1")
         stream, n = split_stream(rng, split), self.config.n_pairs
-        keys = 1 + draw_distinct(stream, size, n, self._first_value - 1)
-        values = self._first_value + draw_distinct(stream, size, n, self._n_values)
+        (pairs,) = draw_owned(self._pairs, stream, size, split)
+        keys, values = pairs[:, :n], pairs[:, n:]
         gaps = draw_gaps(stream, size, n, (self.length - 2 * n) // 2, self.config.power_a)
         asked_at = 2 * n + 2 * gaps
         inputs = self._fillers(stream, size)
@@ -120,7 +125,27 @@ class Mqar:
         np.put_along_axis(inputs, asked_at, keys, axis=1)
         targets = np.full_like(inputs, IGNORE)
         np.put_along_axis(targets, asked_at, values, axis=1)
-        return Batch(inputs=inputs, targets=targets)
+        return Batch(inputs=inputs, targets=targets, about=self._about(asked_at))
+
+    def _pairs(self, rng: np.random.Generator, rows: int) -> tuple[NDArray[np.int64]]:
+        keys = 1 + draw_distinct(rng, rows, self.config.n_pairs, self._first_value - 1)
+        values = self._first_value + draw_distinct(rng, rows, self.config.n_pairs, self._n_values)
+        return (np.concatenate([keys, values], axis=1),)
+
+    def _about(self, asked_at: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+        item = np.broadcast_to(np.arange(self.config.n_pairs), asked_at.shape)
+        known = {
+            "distance": asked_at - (2 * item + 1),
+            "item": item,
+            "load": np.full_like(asked_at, self.config.n_pairs),
+            "query": np.argsort(np.argsort(asked_at, axis=1), axis=1),
+        }
+        return {name: placed(values, asked_at, self.length) for name, values in known.items()}
+
+    def words(self, tokens: Sequence[int]) -> list[str]:
+        """Filler as a dot, keys k1, k2, ..., values v0, v1, ..."""
+        first = self._first_value
+        return ["." if token == 0 else f"k{token}" if token < first else f"v{token - first}" for token in tokens]
 
     def n_sequences(self, split: Split) -> None:
         """No end: sequences are generated."""
@@ -135,6 +160,13 @@ class Mqar:
         if self.config.random_non_queries:
             return rng.integers(self.vocab_size, size=shape)
         return np.zeros(shape, dtype=np.int64)
+
+
+def placed(values: NDArray[np.int64], positions: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Rows of `length` that hold `values` at `positions` and -1 elsewhere."""
+    rows = np.full((positions.shape[0], length), -1, dtype=np.int64)
+    np.put_along_axis(rows, positions, values, axis=1)
+    return rows
 
 
 def draw_distinct(rng: np.random.Generator, rows: int, n: int, pool: int) -> NDArray[np.int64]:

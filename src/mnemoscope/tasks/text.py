@@ -18,6 +18,7 @@ batches may share windows: for an evaluation, ask for one large batch.
 import hashlib
 import math
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -87,6 +88,9 @@ class Text:
         self._splits = {split: self._bytes[start:stop] for split, (start, stop) in spans.items()}
         self.chance_loss: float = unigram_entropy(self._splits["train"])
         """Entropy of the training split's byte frequencies, in nats: what a predictor without context reaches."""
+        self.memoryless_loss: float = bigram_entropy(self._splits["train"])
+        """Entropy of a byte of the training split given the one before, in nats."""
+        self.floor_loss: None = None
 
     def batch(self, rng: np.random.Generator, size: int, split: Split) -> Batch:
         """Draw `size` windows of a split; those of validation and test are disjoint.
@@ -110,6 +114,10 @@ class Text:
         """The disjoint windows of a held-out split; training windows are drawn anew, so there is no end to them."""
         split_index(split)
         return None if split == "train" else self._splits[split].size // (self.length + 1)
+
+    def words(self, tokens: Sequence[int]) -> list[str]:
+        """Bytes as ASCII characters where they are visible ones, a space as an underscore, others as two hex digits."""
+        return ["_" if t == 32 else chr(t) if 32 < t < 127 else f"{t:02x}" for t in tokens]
 
     def manifest(self) -> dict[str, str | int]:
         """What the data depend on beside config, seed and step; embedded corpora depend on the Python version."""
@@ -150,6 +158,14 @@ def unigram_entropy(data: NDArray[np.uint8]) -> float:
     counts = np.bincount(data)
     frequencies = counts[counts > 0] / data.size
     return max(0.0, -math.fsum(frequencies * np.log(frequencies)))
+
+
+def bigram_entropy(data: NDArray[np.uint8]) -> float:
+    """Entropy of a byte of `data` given the byte before, in nats."""
+    pairs = np.bincount(256 * data[:-1].astype(np.int64) + data[1:], minlength=256**2).reshape(256, 256)
+    of_first = pairs.sum(1, keepdims=True)
+    logs = np.log(pairs, where=pairs > 0, out=np.zeros(pairs.shape)) - np.log(np.maximum(of_first, 1))
+    return max(0.0, -float((pairs * logs).sum()) / (data.size - 1))
 
 
 def _or_shorter(window: int) -> str:

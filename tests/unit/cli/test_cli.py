@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mnemoscope.cli.main import VERBS
+
 FAST = ["--calibration", "32", "--test", "32", "--fit-steps", "3"]
 
 
@@ -15,7 +17,7 @@ def mnemoscope(*words: str, cwd: Path | None = None) -> subprocess.CompletedProc
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
 
 
-@pytest.mark.parametrize("verb", [(), ("demo",), ("train",), ("examine",), ("report",), ("list",), ("bench",)])
+@pytest.mark.parametrize("verb", [(), *((verb,) for verb in VERBS)])
 def test_help_needs_no_torch(verb: tuple[str, ...]):
     code = (
         "import sys, mnemoscope.cli as cli\n"
@@ -43,6 +45,8 @@ def test_help_needs_no_torch(verb: tuple[str, ...]):
         (("report", "nowhere"), "nowhere"),
         (("report",), "at least one run"),
         (("list", "everything"), "everything"),
+        (("show", "mqr"), "did you mean 'mqar'?"),
+        (("show", "mqar", "n_pairs=0"), "nearest valid: 1"),
         (("bench",), "must be run in a checkout"),
         (("bench", "streaming", "--memories"), "drop one"),
     ],
@@ -101,3 +105,10 @@ def test_a_benchmark_that_is_unknown_is_refused_with_all_that_are():
     done = mnemoscope("bench", "streming", cwd=Path(__file__).parents[3])
     assert done.returncode == 2
     assert "known: gated_delta, streaming, interventions, memories" in done.stderr
+
+
+def test_show_draws_a_task_and_samples_it():
+    done = mnemoscope("show", "mqar", "n_pairs=2", "length=12", "vocab_size=12")
+    assert done.returncode == 0, done.stderr
+    for expected in ("key val key val", "n_pairs = 2", "chance        1.7918", "floor         0.0000", "targets"):
+        assert expected in done.stdout

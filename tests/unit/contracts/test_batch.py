@@ -17,7 +17,7 @@ def test_arrays_and_tensors_may_meet():
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 5), (3,), (3, 5, 1)])
 def test_targets_of_another_shape_are_refused(shape: tuple[int, ...]):
-    with pytest.raises(ValueError, match=r"must have one shape \(b, t\), got \(3, 5\) and .*; pad targets with -100"):
+    with pytest.raises(ValueError, match=r"must have one shape \(b, t\).* got \(3, 5\) and .*; pad targets with -100"):
         Batch(inputs=np.zeros((3, 5)), targets=np.zeros(shape))
 
 
@@ -30,3 +30,17 @@ def test_a_batch_is_frozen():
 def test_the_ignored_target_is_that_of_torchs_cross_entropy():
     loss = torch.nn.functional.cross_entropy(torch.zeros(2, 3), torch.tensor([0, IGNORE]))
     assert torch.isclose(loss, torch.tensor(3.0).log())
+
+
+def test_vectors_share_sequences_and_tokens_alone():
+    assert Batch(inputs=np.zeros((2, 5, 3)), targets=np.zeros((2, 5, 1))).size == 2
+    with pytest.raises(ValueError, match=r"got \(2, 5, 3\) and \(2, 4, 3\)"):
+        Batch(inputs=np.zeros((2, 5, 3)), targets=np.zeros((2, 4, 3)))
+    with pytest.raises(ValueError, match=r"got \(2, 5, 3\) and \(2, 5\)"):
+        Batch(inputs=np.zeros((2, 5, 3)), targets=np.zeros((2, 5)))
+
+
+@pytest.mark.parametrize(("name", "shape"), [("distnace", (2, 5)), ("distance", (2, 4)), ("item", (2,))])
+def test_what_is_known_has_a_public_name_and_the_shape_of_the_targets(name: str, shape: tuple[int, ...]):
+    with pytest.raises(ValueError, match=r"Batch.about must hold arrays of shape \(2, 5\) named distance"):
+        Batch(inputs=np.zeros((2, 5)), targets=np.zeros((2, 5)), about={name: np.zeros(shape)})

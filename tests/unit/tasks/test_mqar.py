@@ -55,16 +55,40 @@ def test_every_sequence_obeys_the_format(config, seed, size):
 @settings(deadline=None, max_examples=30)
 @given(config=mqar_configs(), seed=st.integers(0, 2**32))
 def test_the_same_generator_gives_the_same_data(config, seed):
-    first, second = (Mqar(config).batch(np.random.default_rng(seed), 4, "test") for _ in range(2))
+    first, second = (Mqar(config).batch(np.random.default_rng(seed), 4, "train") for _ in range(2))
     assert np.array_equal(first.inputs, second.inputs)
     assert np.array_equal(first.targets, second.targets)
 
 
-def test_splits_differ_even_under_one_generator():
-    task = Mqar(MqarConfig())
-    batches = [task.batch(np.random.default_rng(0), 64, split).inputs for split in ("train", "validation", "test")]
-    contexts = {tuple(row[:16]) for inputs in batches for row in inputs.tolist()}
-    assert len(contexts) == 3 * 64
+def test_splits_share_no_context_even_where_few_exist():
+    task = Mqar(MqarConfig(vocab_size=20, length=8, n_pairs=1))
+    contexts = {
+        split: {tuple(row[:2]) for row in task.batch(np.random.default_rng(0), 2000, split).inputs.tolist()}
+        for split in ("train", "validation", "test")
+    }
+    assert all(contexts.values())
+    assert sum(map(len, contexts.values())) == len(set().union(*contexts.values())) == 9 * 10
+
+
+def test_a_split_that_owns_nothing_is_refused():
+    task = Mqar(MqarConfig(vocab_size=4, length=4, n_pairs=1))
+    # Two sequences exist, and both are trained on.
+    with pytest.raises(ValueError, match="so few different sequences exist that the test split owns 0"):
+        task.batch(np.random.default_rng(0), 8, "test")
+
+
+@settings(deadline=None, max_examples=30)
+@given(config=mqar_configs(), seed=st.integers(0, 2**32))
+def test_what_is_said_of_a_query_holds(config, seed):
+    n, batch = config.n_pairs, Mqar(config).batch(task_rng(seed, "train", 0), 3, "train")
+    scored = batch.targets != IGNORE
+    assert all(np.array_equal(values >= 0, scored) for values in batch.about.values())
+    for row, position in zip(*np.nonzero(scored), strict=True):
+        item = batch.about["item"][row, position]
+        assert batch.inputs[row, 2 * item] == batch.inputs[row, position]
+        assert batch.inputs[row, position - batch.about["distance"][row, position]] == batch.targets[row, position]
+        assert batch.about["load"][row, position] == n
+        assert batch.about["query"][row, position] == scored[row, :position].sum()
 
 
 def test_fillers_cover_the_vocabulary_evenly():

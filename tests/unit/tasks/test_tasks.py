@@ -16,7 +16,8 @@ from mnemoscope.tasks import (
     build_task,
     task_rng,
 )
-from mnemoscope.tasks.streams import split_stream
+from mnemoscope.tasks.options import config_of
+from mnemoscope.tasks.streams import draw_owned, owners, split_stream
 
 CONFIGS = (MqarConfig(vocab_size=64, length=32, n_pairs=4), TextConfig(length=32))
 LOADER: TypeAdapter[TaskConfig] = TypeAdapter(TaskConfig)
@@ -36,6 +37,8 @@ def test_batches_keep_what_the_protocol_promises(config, split):
     assert set(batch.targets[batch.targets < 0]) <= {-100}
     assert 0 < task.chance_loss <= np.log(task.vocab_size)
     assert task.unit in ("accuracy", "bits per byte")
+    assert task.memoryless_loss is None or (task.floor_loss or 0) <= task.memoryless_loss <= task.chance_loss + 1e-9
+    assert len(task.words(batch.inputs[0].tolist())) == task.length
     assert all(isinstance(value, str | int) for value in task.manifest().values())
 
 
@@ -126,3 +129,53 @@ def test_batch_refuses_a_bad_size_or_split(config):
         task.batch(task_rng(0, "train", 0), 0, "train")
     with pytest.raises(ValueError, match="got 'tst'; nearest valid: 'test'"):
         task.batch(task_rng(0, "train", 0), 1, "tst")
+
+
+def test_owners_are_those_of_the_first_release():
+    """A change here moves sequences from training to test."""
+    content = np.arange(60).reshape(20, 3)
+    assert owners(content).tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0]
+
+
+def test_a_tenth_is_held_out_and_equal_rows_have_one_owner():
+    content = np.random.default_rng(0).integers(1000, size=(20_000, 4))
+    owned = owners(content)
+    assert np.array_equal(owned, owners(content[:, :]))
+    shares = np.bincount(owned, minlength=3) / owned.size
+    assert np.allclose(shares, [0.9, 0.05, 0.05], atol=0.01)
+    assert not np.array_equal(owned, owners(content[:, ::-1]))
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_rows_are_drawn_until_the_split_has_its_own(split):
+    def draw(rng, rows):
+        content = rng.integers(100, size=(rows, 2))
+        return content, content.sum(1)
+
+    content, sums = draw_owned(draw, np.random.default_rng(0), 50, split)
+    assert content.shape == (50, 2)
+    assert np.array_equal(content.sum(1), sums)
+    assert set(owners(content)) == {SPLITS.index(split)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("mqr", (), "unknown task 'mqr'; did you mean 'mqar'?"),
+        ("mqar", ("n_pair=3",), "mqar has no parameter 'n_pair'; did you mean 'n_pairs'?"),
+        ("mqar", ("n_pairs",), "must be written name=value, got 'n_pairs'"),
+        ("mqar", ("n_pairs=many",), "n_pairs: Input should be a valid integer"),
+        ("mqar", ("n_pairs=0",), "nearest valid: 1"),
+        ("mqar", ("kind=text",), "mqar has no parameter 'kind'"),
+    ],
+)
+def test_parameters_in_words_are_refused_in_words(kind, options, message):
+    with pytest.raises(ValueError, match=message):
+        config_of(kind, options)
+
+
+def test_parameters_in_words():
+    assert config_of("mqar", ("n_pairs=2", "random_non_queries=False")) == MqarConfig(
+        n_pairs=2, random_non_queries=False
+    )
+    assert config_of("text", ("corpus=code", "max_bytes=None")) == TextConfig(corpus="code")
