@@ -66,6 +66,23 @@ class Windowed(Protocol):
 
 
 @runtime_checkable
+class Recalling(Protocol):
+    """A memory that can be read without being written to, as memory-as-a-context asks."""
+
+    def init_recall(self, batch: int) -> Tensor:
+        """What a recall carries from token to token (the last inputs of a convolution): before the first token."""
+        ...
+
+    def recall(self, x: Tensor, state: Any, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """What `state` holds for the tokens x (b, t, d), as (b, t, d), and the new tail; nothing is written."""
+        ...
+
+    def recall_flops(self, batch: int, tokens: int) -> int:
+        """Floating-point operations of the matrix products in `recall`."""
+        ...
+
+
+@runtime_checkable
 class Slots(Protocol):
     """A memory of input-independent learned vectors."""
 

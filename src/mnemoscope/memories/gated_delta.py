@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
 from mnemoscope.memories.parts import NORM_EPSILON, Scan, ShortConvolution, require, tensor_bytes
+from mnemoscope.ops.convolution import short_convolution
 from mnemoscope.ops.gated_delta import (
     CHUNK_TOKENS,
     Writes,
@@ -184,11 +185,29 @@ class GatedDelta(nn.Module):
         q, writes, _ = self._inputs(x, self.convolution.init_tail(x.shape[0]))
         return self._contribute(x, gated_delta_windowed(q, writes, window))
 
+    def init_recall(self, batch: int) -> Float[Tensor, "b tail hk"]:
+        """The inputs of the queries' convolution before the first token: zeros."""
+        return self.convolution.init_tail(batch)[..., : self.config.n_heads * self.head_width].clone()
+
+    def recall(
+        self, x: Float[Tensor, "b t d"], state: GatedDeltaState, tail: Float[Tensor, "b tail hk"]
+    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b tail hk"]]:
+        """What the matrix holds for the tokens' queries, through norm, gate and projection; nothing is written."""
+        width = self.config.n_heads * self.head_width
+        q = F.linear(x, self.qkv.weight[:width])
+        if self.config.convolution:
+            q, tail = short_convolution(q, self.convolution.weight[:width], tail)
+        q = self._scaled(rearrange(F.silu(q), "b t (h k) -> b t h k", h=self.config.n_heads))
+        return self._project(x, torch.einsum("bthk,bhkv->bthv", q, state.s)), tail
+
+    def _scaled(self, q: Float[Tensor, "b t h k"]) -> Float[Tensor, "b t h k"]:
+        return (F.normalize(q, dim=-1) if self.config.normalise_qk else q) * self.head_width**-0.5
+
     def _inputs(self, x: Float[Tensor, "b t d"], tail: Tensor) -> tuple[Float[Tensor, "b t h k"], Writes, Tensor]:
         mixed, tail = self.convolution(self.qkv(x), tail)
         q, k, v = rearrange(F.silu(mixed), "b t (three h k) -> three b t h k", three=3, h=self.config.n_heads)
         if self.config.normalise_qk:
-            q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+            k = F.normalize(k, dim=-1)
         write_strength = self.write_gate(x).sigmoid()
         if self.config.negative_eigenvalues:
             write_strength = 2 * write_strength
@@ -198,21 +217,29 @@ class GatedDelta(nn.Module):
         else:
             log_retention = torch.zeros_like(write_strength)
         return (
-            q * self.head_width**-0.5,
+            self._scaled(q),
             Writes(k, v, write_strength, log_retention, self.config.erases),
             tail,
         )
 
     def _contribute(self, x: Float[Tensor, "b t d"], read: Float[Tensor, "b t h v"]) -> Float[Tensor, "b t d"]:
-        read = rearrange(self.norm(self.read(read)), "b t h v -> b t (h v)")
+        return self.contribution(self._project(x, self.read(read)))
+
+    def _project(self, x: Float[Tensor, "b t d"], read: Float[Tensor, "b t h v"]) -> Float[Tensor, "b t d"]:
+        read = rearrange(self.norm(read), "b t h v -> b t (h v)")
         if self.config.output_gate:
             read = read * F.silu(self.output_gate(x))
-        return self.contribution(self.out(read))
+        return self.out(read)
 
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
         """Matrices and the convolution's tail: the same for any number of tokens."""
         h, w = self.config.n_heads, self.head_width
         return tensor_bytes(batch * h * w * (w + 3 * max(self.config.convolution - 1, 0)), self.out.weight)
+
+    def recall_flops(self, batch: int, tokens: int) -> int:
+        """The query's, the gate's and the output's projections, and one product with the matrix."""
+        h, w, d = self.config.n_heads, self.head_width, self.d_model
+        return 2 * batch * tokens * h * w * (d * (2 + self.config.output_gate) + w)
 
     def flops(self, batch: int, tokens: int) -> int:
         """Projections, and the products of the chunked form; its triangular solve is not a matrix product."""

@@ -1,4 +1,4 @@
-"""Parts that several memories share: the short convolution and the scan as modules, and sizes of states."""
+"""Parts that several memories share: the short convolution, the token shift and the scan, and sizes of states."""
 
 from typing import Any
 
@@ -36,6 +36,18 @@ class ShortConvolution(nn.Module):
     ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b tail d"]]:
         """Convolve; returns outputs and the new tail."""
         return short_convolution(x, self.weight, tail) if self.taps else (x, tail)
+
+
+class TokenShift(nn.Module):
+    """The token before each, as RWKV blends it with the present one: two taps, without weights."""
+
+    taps = 2
+
+    def forward(
+        self, x: Float[Tensor, "b t d"], tail: Float[Tensor, "b 1 d"]
+    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b 1 d"]]:
+        """Tokens one step earlier, the tail first, and the new tail."""
+        return torch.cat([tail, x[:, :-1]], dim=1), x[:, -1:].clone()
 
 
 class Scan(nn.Module):

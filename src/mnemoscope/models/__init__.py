@@ -4,13 +4,21 @@ May live here: how memories are put together into whole models, their saving and
 memories, ops, contracts.
 """
 
+from mnemoscope.models.context import Context, ContextConfig
 from mnemoscope.models.files import load_model, save_model
 from mnemoscope.models.layout import parse_layout
 from mnemoscope.models.mixers import MixerConfig, Parallel, ParallelConfig, Serial, SerialConfig
+from mnemoscope.models.mosaic import Mosaic, MosaicConfig, MosaicState, build_mosaic
+from mnemoscope.models.mosaic_import import import_library, import_nano
 from mnemoscope.models.stack import Stack, StackConfig, StackState, build
 
 __all__ = [
+    "Context",
+    "ContextConfig",
     "MixerConfig",
+    "Mosaic",
+    "MosaicConfig",
+    "MosaicState",
     "Parallel",
     "ParallelConfig",
     "Serial",
@@ -19,6 +27,9 @@ __all__ = [
     "StackConfig",
     "StackState",
     "build",
+    "build_mosaic",
+    "import_library",
+    "import_nano",
     "load_model",
     "parse_layout",
     "save_model",

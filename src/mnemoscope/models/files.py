@@ -2,19 +2,23 @@
 
 import os
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_model as load_tensors
 from safetensors.torch import save_model as save_tensors
 
+from mnemoscope.models.mosaic import Mosaic, MosaicConfig, build_mosaic
 from mnemoscope.models.stack import Stack, StackConfig, build
 
-_CONFIG = TypeAdapter(StackConfig)
+_CONFIG: TypeAdapter[StackConfig | MosaicConfig] = TypeAdapter(
+    Annotated[StackConfig | MosaicConfig, Field(discriminator="kind")]
+)
 
 
-def save_model(model: Stack, folder: Path | str) -> None:
-    """Write a stack; each file appears whole or not at all."""
+def save_model(model: Stack | Mosaic, folder: Path | str) -> None:
+    """Write a model; each file appears whole or not at all."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / "model.safetensors.unfinished"
@@ -25,8 +29,8 @@ def save_model(model: Stack, folder: Path | str) -> None:
     os.replace(unfinished, folder / "model.json")
 
 
-def load_model(folder: Path | str) -> Stack:
-    """Read a stack that `save_model` wrote.
+def load_model(folder: Path | str) -> Stack | Mosaic:
+    """Read a model that `save_model` wrote.
 
     Raises:
         ValueError: where a file is missing or broken, or the configuration has unknown or ill-typed fields.
@@ -38,8 +42,8 @@ def load_model(folder: Path | str) -> Stack:
     try:
         config = _CONFIG.validate_json((folder / "model.json").read_bytes(), strict=True)
     except ValidationError as error:
-        raise ValueError(f"{folder / 'model.json'} is not a stack's configuration: {error}") from error
-    model = build(config, seed=0)
+        raise ValueError(f"{folder / 'model.json'} is not a model's configuration: {error}") from error
+    model = build(config, seed=0) if isinstance(config, StackConfig) else build_mosaic(config, seed=0)
     try:
         load_tensors(model, str(folder / "model.safetensors"))
     except (SafetensorError, RuntimeError) as error:

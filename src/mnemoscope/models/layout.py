@@ -5,6 +5,7 @@
     gated_delta >> attention(window=16)               one block, attention over what the memory gives
     parallel(gated_delta, attention, gate_bias=2)     the same as |, with options
     (attention, gated_delta(n_heads=2) * 3) * 2       eight blocks, one attention to three memories
+    context(gated_delta, segment_tokens=16)           one block, a memory as the context of attention
     delta_net                                         a named special case: gated_delta(retains=False)
 
 The grammar is Python's, so precedence and quoting hold no surprises; nothing is evaluated.
@@ -22,9 +23,14 @@ from pydantic_core import ErrorDetails
 
 from mnemoscope.memories import MEMORIES
 from mnemoscope.memories.presets import PRESETS
+from mnemoscope.models.context import ContextConfig
 from mnemoscope.models.mixers import MixerConfig, ParallelConfig, SerialConfig
 
-COMPOSITIONS = {"parallel": (ParallelConfig, ("memory", "beside")), "serial": (SerialConfig, ("first", "second"))}
+COMPOSITIONS = {
+    "context": (ContextConfig, ("memory",)),
+    "parallel": (ParallelConfig, ("memory", "beside")),
+    "serial": (SerialConfig, ("first", "second")),
+}
 """What puts mixers together, and the names of its parts in the order in which a layout gives them."""
 
 

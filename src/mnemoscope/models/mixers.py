@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from mnemoscope.contracts import ReadPoint
 from mnemoscope.memories import AnyMemoryConfig, AttentionConfig, GatedDeltaConfig, Memory, build_memory
 from mnemoscope.memories.parts import NORM_EPSILON, require
+from mnemoscope.models.context import Context, ContextConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +68,8 @@ class SerialConfig:
     second: "MixerConfig" = field(default_factory=AttentionConfig)
 
 
-MixerConfig = Annotated[AnyMemoryConfig | ParallelConfig | SerialConfig, Field(discriminator="kind")]
-"""A memory or a composition of them; the compositions are `ParallelConfig` and `SerialConfig`."""
+MixerConfig = Annotated[AnyMemoryConfig | ContextConfig | ParallelConfig | SerialConfig, Field(discriminator="kind")]
+"""A memory or a composition of memories."""
 
 
 class ParallelState(NamedTuple):
@@ -81,7 +82,7 @@ class ParallelState(NamedTuple):
 class Branch(nn.Module):
     """One side of a parallel block: its mixer, its share of a convex gate, and what reaches the fusion."""
 
-    def __init__(self, inner: "Memory | Parallel | Serial", gated: bool) -> None:
+    def __init__(self, inner: "Memory | Context | Parallel | Serial", gated: bool) -> None:
         super().__init__()
         self.inner = inner
         if gated:
@@ -213,9 +214,11 @@ class Serial(nn.Module):
         return self.first.flops(batch, tokens) + self.second.flops(batch, tokens)
 
 
-def build_mixer(config: MixerConfig, d_model: int) -> Memory | Parallel | Serial:
+def build_mixer(config: MixerConfig, d_model: int) -> Memory | Context | Parallel | Serial:
     """The module of a mixer's configuration, initialised from torch's global generator."""
     match config:
+        case ContextConfig():
+            return Context(config, d_model)
         case ParallelConfig():
             return Parallel(config, d_model)
         case SerialConfig():

@@ -9,10 +9,44 @@ import torch
 from torch import Tensor, nn
 
 from mnemoscope.models.mixers import build_mixer
-from tests.unit.memories.families import attention, bank, gated_delta, parallel
+from tests.unit.memories.families import (
+    attention,
+    bank,
+    bounded,
+    context,
+    contractive,
+    convolutional,
+    external,
+    gated_delta,
+    linear,
+    mosaic,
+    mosaic_v2,
+    omega,
+    omega_mlp,
+    parallel,
+    recurrent_units,
+    state_space,
+)
 from tests.unit.memories.families.case import D_MODEL, Case
 
-FAMILIES = (attention, bank, gated_delta, parallel)
+FAMILIES = (
+    attention,
+    bank,
+    bounded,
+    context,
+    contractive,
+    convolutional,
+    external,
+    gated_delta,
+    linear,
+    mosaic,
+    mosaic_v2,
+    omega,
+    omega_mlp,
+    parallel,
+    recurrent_units,
+    state_space,
+)
 
 CASES: dict[str, Case] = {name: case for family in FAMILIES for name, case in family.CASES.items()}
 
@@ -24,7 +58,7 @@ def cases(*names: str) -> pytest.MarkDecorator:
 
 
 every_case = cases(*CASES)
-every_memory = cases(*(name for name in CASES if name not in parallel.CASES))
+every_memory = cases(*(name for name in CASES if name not in {**parallel.CASES, **context.CASES}))
 
 
 def mixer_of(case: str, dtype: torch.dtype = torch.float64) -> Any:
@@ -75,5 +109,5 @@ def with_tensors(state: Any, replacements: Iterator[Tensor]) -> Any:
 
 
 def trained(mixer: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters that hold anything; a convolution of no taps has an empty one."""
-    return {name: parameter for name, parameter in mixer.named_parameters() if parameter.numel()}
+    """Parameters that are trained and hold anything; a convolution of no taps has an empty one."""
+    return {name: weight for name, weight in mixer.named_parameters() if weight.requires_grad and weight.numel()}

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from mnemoscope.contracts import Windowed
-from mnemoscope.memories.parts import ShortConvolution
+from mnemoscope.memories.parts import ShortConvolution, TokenShift
 from tests.tolerances import FLOAT32, FLOAT64, assert_close
 from tests.unit.memories.cases import CASES, cases, inputs, mixer_of
 
@@ -27,8 +27,9 @@ def emptied_before_the_window(case: str, x: Tensor, window: int) -> Tensor:
 
 
 def taps_beyond(mixer: torch.nn.Module) -> int:
-    """Tokens before the window that the short convolutions still see."""
-    return sum(max(module.taps - 1, 0) for module in mixer.modules() if isinstance(module, ShortConvolution))
+    """Tokens before the window that short convolutions and token shifts still see."""
+    shifts = (module for module in mixer.modules() if isinstance(module, ShortConvolution | TokenShift))
+    return sum(max(module.taps - 1, 0) for module in shifts)
 
 
 @pytest.mark.parametrize("window", [1, 2, 7])

@@ -4,8 +4,9 @@ import dataclasses
 
 from hypothesis import strategies as st
 
-from mnemoscope.memories import AttentionConfig, BankConfig, GatedDeltaConfig
+from mnemoscope.memories import MEMORIES, AttentionConfig, BankConfig, GatedDeltaConfig
 from mnemoscope.models import MixerConfig, ParallelConfig, SerialConfig, StackConfig
+from tests.unit.memories.cases import CASES
 
 attentions = st.builds(
     AttentionConfig,
@@ -31,7 +32,10 @@ banks = st.builds(
     inverse_temperature=st.none() | st.floats(1e-6, 1e6),
     gated=st.booleans(),
 )
-memories = attentions | gated_deltas | banks
+tried = st.sampled_from([case.config for case in CASES.values() if case.config.kind in MEMORIES])
+"""Every configuration that is held to the contract of a memory."""
+
+memories = attentions | gated_deltas | banks | tried
 
 
 def compositions(parts: st.SearchStrategy[MixerConfig]) -> st.SearchStrategy[MixerConfig]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from mnemoscope.models import Stack, StackConfig, build, load_model, save_model
+from mnemoscope.models import MosaicConfig, Stack, StackConfig, build, build_mosaic, load_model, save_model
 from tests.unit.models.strategies import stacks
 
 ADAPTER = TypeAdapter(StackConfig)
@@ -107,7 +107,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path):
 def test_a_garbled_configuration_is_refused(tmp_path: Path):
     saved(tmp_path)
     (tmp_path / "model.json").write_text("{")
-    with pytest.raises(ValueError, match=r"model\.json is not a stack's configuration"):
+    with pytest.raises(ValueError, match=r"model\.json is not a model's configuration"):
         load_model(tmp_path)
 
 
@@ -135,7 +135,7 @@ def test_strict_loading(tmp_path: Path, path: tuple[str | int, ...], value: dict
         part = part[key]
     part.update(value)
     (tmp_path / "model.json").write_text(json.dumps(document))
-    with pytest.raises(ValueError, match=rf"(?s)model\.json is not a stack's configuration: .*{message}"):
+    with pytest.raises(ValueError, match=rf"(?s)model\.json is not a model's configuration: .*{message}"):
         load_model(tmp_path)
 
 
@@ -143,3 +143,20 @@ def test_a_field_left_out_takes_its_default():
     assert ADAPTER.validate_json('{"vocab_size": 9}', strict=True) == StackConfig(vocab_size=9)
     with pytest.raises(ValidationError, match="vocab_size"):
         ADAPTER.validate_json("{}", strict=True)
+
+
+@torch.no_grad()
+def test_a_mosaic_comes_back_as_it_was(tmp_path: Path):
+    mosaic, tokens = build_mosaic(MosaicConfig(vocab_size=11, d_model=16), seed=3), torch.arange(11).view(1, 11)
+    save_model(mosaic, tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.config == mosaic.config
+    assert torch.equal(loaded(tokens), mosaic(tokens))
+
+
+def test_an_unknown_kind_of_model_is_refused_with_those_there_are(tmp_path: Path):
+    save_model(build(StackConfig(vocab_size=5, d_model=8), seed=0), tmp_path)
+    config = tmp_path / "model.json"
+    config.write_text(config.read_text().replace('"stack"', '"stick"'))
+    with pytest.raises(ValueError, match=r"'stick' .* expected tags: 'stack', 'mosaic'"):
+        load_model(tmp_path)

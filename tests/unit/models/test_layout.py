@@ -77,7 +77,7 @@ ATTENTION_OPTIONS = "known: convolution, n_heads, normalise_qk, positions, small
     ("layout", "message"),
     [
         ("atention", f"unknown memory 'atention'; did you mean 'attention'? {KNOWN}"),
-        ("quantum", f"unknown memory 'quantum'; {KNOWN}"),
+        ("zzzz", f"unknown memory 'zzzz'; {KNOWN}"),
         ("bank, gated_dleta", "unknown memory 'gated_dleta'; did you mean 'gated_delta'?"),
         ("attention(windw=3)", f"attention an unknown option 'windw'; did you mean 'window'? {ATTENTION_OPTIONS}"),
         ("attention(kind='bank')", "attention an unknown option 'kind'"),

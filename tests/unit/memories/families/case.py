@@ -23,6 +23,7 @@ class Case:
         parameters: how many numbers are trained, counted from the equations.
         points: the name and shape of every read point at B, T, D_MODEL; None for a variant that adds no point.
         on_demand: points that are formed only if somebody listens.
+        reads: the points at which everything that is read comes out; several where levels are memories of their own.
         state_of: the part of a state that the read point `state` announces.
         local_tokens: with its read replaced by zeros, how many last tokens (the present one included) an output may
             still depend on; 0 where it then gives nothing.
@@ -35,6 +36,7 @@ class Case:
     parameters: int | None = None
     points: Mapping[str, tuple[int, ...]] | None = None
     on_demand: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ("read",)
     state_of: Callable[[Any], Tensor] = lambda state: state.s
     local_tokens: int = 0
     constant_start: bool = False

@@ -1,0 +1,384 @@
+"""Omega memory: a matrix per head that descends, at test time, the error on the last tokens, with momentum.
+
+    L_t(M) = sum_{t-c < i <= t} gamma_i |phi(k_i) M - v_i|^2          the squared error ("delta"), or -phi(k_i) M v_i^T
+    S_t = theta_t S_{t-1} - eta_t grad L_t(M*)                        M* = M at the start of t's chunk
+    M_t = alpha_t M_{t-1} + S_t                                       r_t = phi(q_t) M_t
+
+    q, k = l2(silu(conv(W x)))     v = silu(conv(W_v x))     alpha, theta, eta, gamma = sigmoid(W x + bias)
+    y_t = W_o (rms(r_t) * silu(W_g x_t))
+
+alpha is the retention, theta the momentum, eta the step size, gamma the window weight, c the window. With window 1 and
+plain keys it is Titans with a matrix; without momentum the gated delta rule of strength 2 eta; with every feature of
+exp and the inner product as objective, softmax attention without its normaliser. `orthogonalise` gives Atlas: every
+`update_every` tokens M_t = alpha_t M_{t-1} + eta_t sqrt(max(1, D / V)) NS(S_t), and M_t = alpha_t M_{t-1} between.
+
+The chunk is part of the model: weights trained at one chunk size are worse at another, and a state dict says which.
+
+Source: Behrouz et al. 2025, "ATLAS" (arXiv 2505.23735), equations 9 to 11, 32 and 33; Titans (arXiv 2501.00663).
+Differs: a token weighs the same, gamma_i, in every window it stands in (the source leaves open how gamma depends on
+the end of the window); the signs are those of the gradient (the source prints equations 11 and 32 with others); the
+orthogonalised update has the step size and a scale outside, since Newton-Schulz removes what is inside.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from pydantic import ConfigDict
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnemoscope.contracts import ReadPoint, Role
+from mnemoscope.memories.feature_maps import FeatureMap, FeatureOptions
+from mnemoscope.memories.gates import Gates, GateStarts, require_start
+from mnemoscope.memories.parts import NORM_EPSILON, ShortConvolution, require, tensor_bytes
+from mnemoscope.ops.omega import (
+    Rule,
+    Store,
+    Writes,
+    anchored,
+    omega_states,
+    omega_step,
+)
+from mnemoscope.ops.omega_chunked import omega_chunked, omega_products
+
+INITIAL_RETENTION, INITIAL_MOMENTUM = 0.99, 0.9
+
+INITIAL_WINDOW_WEIGHT = 0.9
+"""Near the ungated window, where the sigmoid still has a slope."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OmegaConfig:
+    """Omega rule with a matrix memory.
+
+    Args:
+        n_heads: heads, one matrix each.
+        head_width: channels of a head; None for d_model / n_heads.
+        chunk_tokens: tokens whose gradients are taken at the same memory; part of the model.
+        window: tokens in each objective, c; independent of the chunk.
+        momentum: carry on the past descent.
+        retains: learn a data-dependent retention; off, everything is retained.
+        gated_window: learn how much each token weighs in the objectives.
+        features: feature map of queries and keys, see `mnemoscope.ops.features`.
+        degree: of the feature map; None for the identity.
+        sketch_width: features of features="sketch".
+        sketch_seed: of its random signs.
+        learned_coefficients: train the feature map's coefficients, which start at 1 / i!.
+        objective: "delta" for the squared error, "dot" for the inner product (whose gradient depends on no memory, so
+            that the chunk matters for `update_every` alone).
+        orthogonalise: Newton-Schulz steps on the momentum; 0 for none.
+        update_every: tokens between orthogonalised updates; must divide `chunk_tokens`.
+        convolution: taps of the short convolution over q, k and v; 0 for none, which stores each token under itself.
+        normalise_qk: L2-normalise queries and keys; required for objective="delta".
+        normalise_read: RMS-normalise the read per head.
+        output_gate: multiply the read by silu(W_g x).
+        initial_retention: where the retention starts.
+        initial_momentum: where the momentum starts.
+        initial_step_size: where the step size starts; None for `default_step_size`.
+        detach_write: write under no gradient, for comparison with code that does; keys, values and gates then never
+            train.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    kind: Literal["omega"] = "omega"
+    n_heads: int = 4
+    head_width: int | None = None
+    chunk_tokens: int = 16
+    window: int = 4
+    momentum: bool = True
+    retains: bool = True
+    gated_window: bool = False
+    features: Literal["identity", "elementwise", "monomial", "sketch"] = "identity"
+    degree: int | None = None
+    sketch_width: int | None = None
+    sketch_seed: int = 0
+    learned_coefficients: bool = False
+    objective: Literal["delta", "dot"] = "delta"
+    orthogonalise: int = 0
+    update_every: int = 1
+    convolution: int = 4
+    normalise_qk: bool = True
+    normalise_read: bool = True
+    output_gate: bool = True
+    initial_retention: float = INITIAL_RETENTION
+    initial_momentum: float = INITIAL_MOMENTUM
+    initial_step_size: float | None = None
+    detach_write: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("n_heads", "chunk_tokens", "window", "update_every"):
+            require(getattr(self, name) >= 1, f"omega.{name}", "at least 1", getattr(self, name), "use 1 or more")
+        for name in ("convolution", "orthogonalise"):
+            require(getattr(self, name) >= 0, f"omega.{name}", "0 or more", getattr(self, name), "use 0 for none")
+        require(
+            self.head_width is None or self.head_width >= 1,
+            "omega.head_width",
+            "at least 1, or None for d_model / n_heads",
+            self.head_width,
+            "use None",
+        )
+        self.feature_options.validate("omega")
+        self._validate_updates()
+        require_start(self.initial_retention, "omega.initial_retention")
+        require_start(self.initial_momentum, "omega.initial_momentum")
+        if self.initial_step_size is not None:
+            require_start(self.initial_step_size, "omega.initial_step_size")
+        require(
+            self.retains or self.initial_retention == INITIAL_RETENTION,
+            "omega.initial_retention",
+            f"left at {INITIAL_RETENTION} where retains=False",
+            self.initial_retention,
+            "set retains=True or leave it out",
+        )
+        require(
+            self.momentum or self.initial_momentum == INITIAL_MOMENTUM,
+            "omega.initial_momentum",
+            f"left at {INITIAL_MOMENTUM} where momentum=False",
+            self.initial_momentum,
+            "set momentum=True or leave it out",
+        )
+        require(
+            self.window > 1 or not self.gated_window,
+            "omega.gated_window",
+            "off where window=1, since the step size already weighs a single token",
+            self.gated_window,
+            "set gated_window=False or a longer window",
+        )
+        require(
+            self.normalise_qk or self.objective == "dot",
+            "omega.normalise_qk",
+            "on where objective='delta', since the descent grows without bound for long keys",
+            self.normalise_qk,
+            "set normalise_qk=True or objective='dot'",
+        )
+
+    def _validate_updates(self) -> None:
+        every = self.update_every
+        require(
+            self.chunk_tokens % every == 0,
+            "omega.update_every",
+            f"a divisor of chunk_tokens={self.chunk_tokens}",
+            every,
+            "change either",
+        )
+        require(
+            every == 1 or self.orthogonalise > 0,
+            "omega.update_every",
+            "1 where orthogonalise=0, since plain updates are exact per token",
+            every,
+            "set orthogonalise=5 or leave it out",
+        )
+        require(
+            every == 1 or self.momentum,
+            "omega.update_every",
+            "1 where momentum=False, since only momentum carries the tokens between updates",
+            every,
+            "set momentum=True or leave it out",
+        )
+
+    @property
+    def default_step_size(self) -> float:
+        """Where a key that never changes is written once per chunk, and so neither overshoots nor is lost.
+
+        2 eta c b / (1 - theta) = 1: each of b tokens stands in c objectives, at one memory, and momentum repeats every
+        step 1 / (1 - theta) times. An orthogonalised update has the size of its step.
+        """
+        if self.orthogonalise:
+            return 0.1
+        return (1 - self.initial_momentum * self.momentum) / (2 * self.chunk_tokens * self.window)
+
+    @property
+    def feature_options(self) -> FeatureOptions:
+        """The part that concerns the feature map."""
+        return FeatureOptions(
+            self.features, self.degree, self.sketch_width, self.sketch_seed, self.learned_coefficients
+        )
+
+    @property
+    def rule(self) -> Rule:
+        """The part that concerns the recurrence."""
+        return Rule(self.chunk_tokens, self.window, self.objective, self.orthogonalise, self.update_every)
+
+
+class OmegaState(NamedTuple):
+    """Matrices, the window's last c - 1 tokens, the place in the chunk, and the convolution's last inputs."""
+
+    store: Store
+    k: Float[Tensor, "b s h k"]
+    v: Float[Tensor, "b s h v"]
+    window_weight: Float[Tensor, "b s h"]
+    position: Int[Tensor, ""]
+    tail: Float[Tensor, "b tail d3"]
+
+
+class Scan(nn.Module):
+    """The reads of all tokens; a module of its own, so that a replay can answer it from the record."""
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def forward(
+        self, q: Float[Tensor, "b t h k"], writes: Writes, store: Store | None, position: int
+    ) -> tuple[Float[Tensor, "b t h v"], Store]:
+        """Chunked form."""
+        return omega_chunked(q, writes, store, self.rule, position)
+
+
+class Omega(nn.Module):
+    """Omega memory. Read points: `read` (b t h v), `contribution` (b t d), `state` (b t h D v), the matrices M_t."""
+
+    role: Role = "memory"
+
+    def __init__(self, config: OmegaConfig, d_model: int) -> None:
+        super().__init__()
+        h = config.n_heads
+        require(
+            config.head_width is not None or d_model % h == 0,
+            "omega: d_model",
+            f"a multiple of n_heads={h} unless head_width is given",
+            d_model,
+            "change either, or give head_width",
+        )
+        self.config, self.d_model, self.rule = config, d_model, config.rule
+        self.head_width = config.head_width or d_model // h
+        width = h * self.head_width
+        self.qkv = nn.Linear(d_model, 3 * width, bias=False)
+        self.convolution = ShortConvolution(3 * width, config.convolution)
+        self.features = FeatureMap(config.feature_options, self.head_width)
+        starts = GateStarts(
+            step_size=config.initial_step_size or config.default_step_size,
+            retention=config.initial_retention if config.retains else None,
+            momentum=config.initial_momentum if config.momentum else None,
+            window_weight=INITIAL_WINDOW_WEIGHT if config.gated_window else None,
+        )
+        self.gates = Gates(starts, d_model, h)
+        self.norm = nn.RMSNorm(self.head_width, NORM_EPSILON) if config.normalise_read else nn.Identity()
+        if config.output_gate:
+            self.output_gate = nn.Linear(d_model, width, bias=False)
+        self.out = nn.Linear(width, d_model, bias=False)
+        self.scan = Scan(config.rule)
+        self.state = ReadPoint()
+        self.read = ReadPoint()
+        self.contribution = ReadPoint()
+
+    def get_extra_state(self) -> Int[Tensor, "2"]:
+        """The chunk, which weights cannot show and without which they are another model's."""
+        return torch.tensor([self.config.chunk_tokens, self.config.update_every])
+
+    def set_extra_state(self, state: Int[Tensor, "2"]) -> None:
+        """Refuse weights of another chunk size."""
+        for name, got in zip(("chunk_tokens", "update_every"), state.tolist(), strict=True):
+            ours = getattr(self.config, name)
+            require(
+                got == ours,
+                f"omega.{name} of the weights",
+                f"{ours}, that of the configuration they are loaded into",
+                got,
+                f"build the memory with {name}={got}, or train again",
+            )
+
+    def init_state(self, batch: int) -> OmegaState:
+        """An empty memory, with an empty window, at the start of a chunk."""
+        h, w, past = self.config.n_heads, self.head_width, self.config.window - 1
+        zeros, n_features = self.out.weight.new_zeros, self.features.n_features
+        return OmegaState(
+            Store(
+                anchor=zeros(batch, h, n_features, w),
+                memory=zeros(batch, h, n_features, w),
+                surprise=zeros(batch, h, n_features * self.config.momentum, w),
+            ),
+            zeros(batch, past, h, w),
+            zeros(batch, past, h, w),
+            zeros(batch, past, h),
+            torch.zeros((), dtype=torch.int64, device=self.out.weight.device),
+            self.convolution.init_tail(batch),
+        )
+
+    def step(self, x: Float[Tensor, "b d"], state: OmegaState) -> tuple[Float[Tensor, "b d"], OmegaState]:
+        """Descend on the window, retain, write, read: one token, in constant time and memory."""
+        x = x.unsqueeze(1)
+        q, write, after = self._inputs(x, state)
+        store = omega_step(write, _like(state.store, q), self.rule, state.position)
+        position = (state.position + 1) % self.config.chunk_tokens
+        if self.state.observed:
+            memory = self.state(store.memory.unsqueeze(1)).squeeze(1)
+            store = store._replace(anchor=anchored(store.anchor, memory, position), memory=memory)
+        read = torch.einsum("bthk,bhkv->bthv", q, store.memory)
+        return self._contribute(x, read).squeeze(1), after._replace(store=_like(store, x), position=position)
+
+    def forward(
+        self, x: Float[Tensor, "b t d"], state: OmegaState | None = None
+    ) -> tuple[Float[Tensor, "b t d"], OmegaState]:
+        """All tokens at once in chunks; the matrices after every token are formed only if `state` is observed.
+
+        What replaces an observed state is read at its own token and, if it is the last, returned; later tokens go on
+        from the state that was written. In `step` the replacement carries on.
+        """
+        # An empty memory starts at a chunk, and so needs no look at a tensor.
+        store, place = (None, 0) if state is None else (state.store, int(state.position))
+        state = state or self.init_state(x.shape[0])
+        q, writes, after = self._inputs(x, state)
+        position = torch.full_like(state.position, (place + x.shape[1]) % self.config.chunk_tokens)
+        if self.state.observed:
+            states, last = omega_states(writes, _like(state.store, q), self.rule, state.position)
+            states = self.state(states)
+            read, memory = torch.einsum("bthk,bthkv->bthv", q, states), states[:, -1].clone()
+            last = last._replace(anchor=anchored(last.anchor, memory, position), memory=memory)
+        else:
+            read, last = self.scan(q, writes, None if store is None else _like(store, q), place)
+        return self._contribute(x, read), after._replace(store=_like(last, x), position=position)
+
+    def _inputs(
+        self, x: Float[Tensor, "b t d"], state: OmegaState
+    ) -> tuple[Float[Tensor, "b t h k"], Writes, OmegaState]:
+        """Features of the queries, what is written, and the state but for its matrices and place."""
+        mixed, tail = self.convolution(self.qkv(x), state.tail)
+        q, k, v = rearrange(F.silu(mixed), "b t (three h k) -> three b t h k", three=3, h=self.config.n_heads)
+        if self.config.normalise_qk:
+            q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+        gates = self.gates(x)
+        if self.config.detach_write:
+            k, v = k.detach(), v.detach()
+            gates = type(gates)(*(None if gate is None else gate.detach() for gate in gates))
+        weight = gates.window_weight
+        if self.config.window > 1:
+            k, v = torch.cat([state.k, k], dim=1), torch.cat([state.v, v], dim=1)
+            weight = torch.cat([state.window_weight.to(weight), weight], dim=1)
+        wide = weight.dtype
+        writes = Writes(
+            self.features(k.to(wide)), v.to(wide), weight, gates.step_size, gates.log_retention, gates.log_momentum
+        )
+        kept = slice(k.shape[1] - self.config.window + 1, None)
+        after = OmegaState(
+            state.store, k[:, kept].clone(), v[:, kept].clone(), weight[:, kept].to(k, copy=True), state.position, tail
+        )
+        return self.features(q.to(wide)), writes, after
+
+    def _contribute(self, x: Float[Tensor, "b t d"], read: Float[Tensor, "b t h v"]) -> Float[Tensor, "b t d"]:
+        read = rearrange(self.norm(self.read(read.to(x))), "b t h v -> b t (h v)")
+        if self.config.output_gate:
+            read = read * F.silu(self.output_gate(x))
+        return self.contribution(self.out(read))
+
+    def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
+        """Matrices, window, convolution's tail and place in the chunk: the same for any number of tokens."""
+        h, w, past = self.config.n_heads, self.head_width, self.config.window - 1
+        matrices = (2 + self.config.momentum) * self.features.n_features * w
+        tail = 3 * w * max(self.config.convolution - 1, 0)
+        return tensor_bytes(batch * h * (matrices + past * (2 * w + 1) + tail), self.out.weight) + 8
+
+    def flops(self, batch: int, tokens: int) -> int:
+        """Projections, sketches, and the products of the chunked form; its triangular solves are none."""
+        h, w, d = self.config.n_heads, self.head_width, self.d_model
+        projected = tokens * d * (4 * h * w + self.gates.n_outputs + h * w * self.config.output_gate)
+        mapped = h * (2 * tokens + self.config.window - 1) * self.features.products
+        scanned = h * omega_products(tokens, self.features.n_features, w, self.rule, self.config.momentum)
+        return 2 * batch * (projected + mapped + scanned)
+
+
+def _like(store: Store, x: Tensor) -> Store:
+    return Store(*(part.to(x.dtype) for part in store))

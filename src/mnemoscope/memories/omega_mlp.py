@@ -1,0 +1,383 @@
+"""A two-layer network per head as memory: it learns keys to values by gradient descent at test time, a query reads it.
+
+    M(x) = [x +] gelu(x U) D                               gated: [x +] (gelu(x U_1) * x U_2) D
+    G_t = sum_{t-w < i <= t} g_i grad l_i(M_start)         l_i(M) = |M(f(k_i)) - v_i|^2, or -<M(f(k_i)), v_i>
+    S_t = m_t S_{t-1} - e_t G_t          M_t = a_t M_{t-1} + S_t          r_t = M_t(f(q_t))
+    y_t = W_o (rms(r_t) * silu(W_g x_t))
+
+for U and D alike, from trained U_0 and D_0. M_start is the network at the start of the token's chunk, so the chunk's
+length is a part of the model; it is kept with the weights. f is a feature map; q, k, v and the gates are as in the
+matrix memory `omega`. With window 1 and neither momentum nor retention it is TTT-MLP's gradient descent, with window 1
+Titans' deep memory, with a window OmegaNet, gated the memory of Atlas++, with the dot product and f of high degree
+DeepTransformer.
+
+Source: Behrouz et al. 2025, "ATLAS" (arXiv 2505.23735), equations 9 to 11 and 32; Sun et al. 2024, "Learning to
+(Learn at Test Time)" (arXiv 2407.04620); Behrouz et al. 2024, "Titans" (arXiv 2501.00663).
+Differs: no Newton-Schulz iteration, which would need every token's momentum; no layer normalisation of the network's
+answer, which TTT-MLP has; g_i depends on the written token alone; the residual is left out where features are not as
+wide as values. `normalise_memory` is our reading of layer normalisation at chunk ends: of the incoming weights of every
+unit, with a trained scale, when a chunk begins.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from pydantic import ConfigDict
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnemoscope.contracts import ReadPoint, Role
+from mnemoscope.memories.feature_maps import FeatureMap, FeatureOptions, Features
+from mnemoscope.memories.gates import Gates, GateStarts, require_start
+from mnemoscope.memories.parts import NORM_EPSILON, ShortConvolution, require, tensor_bytes
+from mnemoscope.ops.memory_network import Gains, Network, Objective, Shape, normalise_weights, read_network
+from mnemoscope.ops.omega_mlp import (
+    NetworkMemory,
+    Recent,
+    Rule,
+    Writes,
+    begin_chunk,
+    chunk_sizes,
+    omega_mlp_chunked,
+    omega_mlp_step,
+)
+
+INITIAL_RETENTION, INITIAL_MOMENTUM = 0.999, 0.9
+"""Retention starts nearer to 1 than that of a matrix: two layers that have decayed to zero have no gradient left."""
+
+INITIAL_WINDOW_WEIGHT = 0.9
+"""Near the ungated window, where the sigmoid still has a slope."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OmegaMlpConfig:
+    """Network memory with the Omega rule.
+
+    Args:
+        n_heads: heads, one network each.
+        head_width: channels of queries, keys and values of a head; None for d_model / n_heads.
+        chunk_tokens: tokens that share the network at which their gradients are taken; 1 is exact, and slow.
+        expansion: hidden units per value channel.
+        gated: hidden layer gelu(x U_1) * x U_2.
+        window: tokens whose objectives each step goes down, the present one included.
+        momentum: carry the past steps on.
+        retains: learn a data-dependent retention; off, everything is retained.
+        gated_window: learn how much each token weighs in the objectives.
+        objective: "delta" for the squared error, "dot" for minus the product with the value. That has no minimum:
+            without `normalise_memory`, two layers run after it exponentially in a long sequence of like keys.
+        features, degree, sketch_width, sketch_seed, learned_coefficients: map of queries and keys, see
+            `mnemoscope.ops.features`.
+        convolution: taps of the short convolution over q, k and v; 0 for none.
+        normalise_qk: L2-normalise queries and keys, before the features.
+        initial_retention, initial_momentum: where these gates start.
+        initial_step_size: where the step size starts; None for `default_step_size`.
+        normalise_memory: layer-normalise every unit's incoming weights as a chunk begins.
+        detach_write: keys, values and gates are constants to the outer gradient, so that writing is not trained.
+        normalise_read: RMS-normalise the read per head.
+        output_gate: multiply the read by silu(W_g x).
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    kind: Literal["omega_mlp"] = "omega_mlp"
+    n_heads: int = 4
+    head_width: int | None = None
+    chunk_tokens: int = 16
+    expansion: int = 4
+    gated: bool = False
+    window: int = 4
+    momentum: bool = True
+    retains: bool = True
+    gated_window: bool = False
+    objective: Objective = "delta"
+    features: Features = "identity"
+    degree: int | None = None
+    sketch_width: int | None = None
+    sketch_seed: int = 0
+    learned_coefficients: bool = False
+    convolution: int = 4
+    normalise_qk: bool = True
+    initial_retention: float = INITIAL_RETENTION
+    initial_momentum: float = INITIAL_MOMENTUM
+    initial_step_size: float | None = None
+    normalise_memory: bool = False
+    detach_write: bool = False
+    normalise_read: bool = True
+    output_gate: bool = True
+
+    def __post_init__(self) -> None:
+        where = "omega_mlp"
+        for name in ("n_heads", "chunk_tokens", "window"):
+            require(getattr(self, name) >= 1, f"{where}.{name}", "at least 1", getattr(self, name), "use 1 or more")
+        require(1 <= self.expansion <= 4, f"{where}.expansion", "1, 2, 3 or 4", self.expansion, "use 4")
+        require(self.convolution >= 0, f"{where}.convolution", "0 taps or more", self.convolution, "use 0 for none")
+        require(
+            self.head_width is None or self.head_width >= 1,
+            f"{where}.head_width",
+            "at least 1, or None for d_model / n_heads",
+            self.head_width,
+            "use None",
+        )
+        for name in ("initial_retention", "initial_momentum"):
+            require_start(getattr(self, name), f"{where}.{name}")
+        if self.initial_step_size is not None:
+            require_start(self.initial_step_size, f"{where}.initial_step_size")
+        require(
+            self.retains or self.initial_retention == INITIAL_RETENTION,
+            f"{where}.initial_retention",
+            f"left at {INITIAL_RETENTION} where retains=False",
+            self.initial_retention,
+            "set retains=True or leave it out",
+        )
+        require(
+            self.momentum or self.initial_momentum == INITIAL_MOMENTUM,
+            f"{where}.initial_momentum",
+            f"left at {INITIAL_MOMENTUM} where momentum=False",
+            self.initial_momentum,
+            "set momentum=True or leave it out",
+        )
+        require(
+            self.window > 1 or not self.gated_window,
+            f"{where}.gated_window",
+            "off where window=1, since the step size already weighs a single token",
+            self.gated_window,
+            "set gated_window=False or a longer window",
+        )
+        require(
+            self.normalise_qk or self.objective == "dot",
+            f"{where}.normalise_qk",
+            "on where objective='delta', since the descent grows without bound for long keys",
+            self.normalise_qk,
+            "set normalise_qk=True or objective='dot'",
+        )
+        self.feature_options.validate(where)
+
+    @property
+    def default_step_size(self) -> float:
+        """Where a key that never changes is written about once per chunk, and so neither overshoots nor is lost.
+
+        2 e w c / (1 - m) = 1: each of c tokens stands in w objectives, at one network, and momentum repeats every step
+        1 / (1 - m) times. The network starts at a scale at which a step of 1 changes its answer by about the error.
+        """
+        return (1 - self.initial_momentum * self.momentum) / (2 * self.chunk_tokens * self.window)
+
+    @property
+    def feature_options(self) -> FeatureOptions:
+        """Which feature map."""
+        return FeatureOptions(
+            self.features, self.degree, self.sketch_width, self.sketch_seed, self.learned_coefficients
+        )
+
+
+class OmegaMlpState(NamedTuple):
+    """Networks, how many tokens of the present chunk they have seen (0 before the first token), convolution's tail."""
+
+    memory: NetworkMemory
+    position: Int[Tensor, ""]
+    tail: Float[Tensor, "b tail d3"]
+
+
+class Scan(nn.Module):
+    """The reads of all tokens; a module of its own, so that a replay can answer it from the record."""
+
+    def forward(
+        self,
+        q: Float[Tensor, "b t h k"],
+        writes: Writes,
+        memory: NetworkMemory,
+        rule: Rule,
+        position: int,
+        gains: Gains | None,
+    ) -> tuple[Float[Tensor, "b t h v"], NetworkMemory]:
+        """Chunked form."""
+        return omega_mlp_chunked(q, writes, memory, rule, position, gains)
+
+
+class OmegaMlp(nn.Module):
+    """Network memory. Read points: `read` (b t h v), `contribution` (b t d), `state` (b t h weights: U, then D)."""
+
+    role: Role = "memory"
+
+    def __init__(self, config: OmegaMlpConfig, d_model: int) -> None:
+        super().__init__()
+        h = config.n_heads
+        require(
+            config.head_width is not None or d_model % h == 0,
+            "omega_mlp: d_model",
+            f"a multiple of n_heads={h} unless head_width is given",
+            d_model,
+            "change either, or give head_width",
+        )
+        self.config, self.d_model = config, d_model
+        self.head_width = w = config.head_width or d_model // h
+        self.qkv = nn.Linear(d_model, 3 * h * w, bias=False)
+        self.convolution = ShortConvolution(3 * h * w, config.convolution)
+        self.features = FeatureMap(config.feature_options, w)
+        starts = GateStarts(
+            config.initial_step_size or config.default_step_size,
+            config.initial_retention if config.retains else None,
+            config.initial_momentum if config.momentum else None,
+            INITIAL_WINDOW_WEIGHT if config.gated_window else None,
+        )
+        self.gates = Gates(starts, d_model, h)
+        n, e = self.features.n_features, config.expansion * w
+        # For keys of length one either layer then answers for about half of a step. The hidden layer of a gated network
+        # is a product of two projections: the root makes up for it.
+        up_std, down_std = (2 / (n + e)) ** (0.25 if config.gated else 0.5), (2 / (e + w)) ** 0.5
+        self.up = nn.Parameter(_uniform(up_std, h, n, e * (1 + config.gated)))
+        self.down = nn.Parameter(_uniform(down_std, h, e, w))
+        if config.normalise_memory:
+            self.up_gain = nn.Parameter(torch.full((h, self.up.shape[2]), up_std))
+            self.down_gain = nn.Parameter(torch.full((h, w), down_std))
+        self.rule = Rule(config.chunk_tokens, Shape(config.gated, n == w, config.objective))
+        self.norm = nn.RMSNorm(w, NORM_EPSILON) if config.normalise_read else nn.Identity()
+        if config.output_gate:
+            self.output_gate = nn.Linear(d_model, h * w, bias=False)
+        self.out = nn.Linear(h * w, d_model, bias=False)
+        self.scan = Scan()
+        self.state = ReadPoint()
+        self.read = ReadPoint()
+        self.contribution = ReadPoint()
+
+    def init_state(self, batch: int) -> OmegaMlpState:
+        """The trained networks as a chunk begins with them, no momentum, no recent tokens."""
+        network, h = Network(*(w.expand(batch, -1, -1, -1) for w in (self.up, self.down))), self.config.n_heads
+        network = network if (gains := self._gains()) is None else normalise_weights(network, gains)
+        momentum = (torch.zeros_like(w) if self.config.momentum else w.new_zeros(batch, h, 0, 0) for w in network)
+        n_recent = self.config.window - 1
+        recent = Recent(
+            self.up.new_zeros(batch, n_recent, h, self.up.shape[1]),
+            self.up.new_zeros(batch, n_recent, h, self.head_width),
+            self.up.new_zeros(batch, n_recent, h),
+        )
+        started, running = (Network(*(w.clone() for w in network)) for _ in range(2))
+        memory = NetworkMemory(started, running, Network(*momentum), recent)
+        position = torch.zeros((), dtype=torch.int64, device=self.up.device)
+        return OmegaMlpState(memory, position, self.convolution.init_tail(batch))
+
+    def step(self, x: Float[Tensor, "b d"], state: OmegaMlpState) -> tuple[Float[Tensor, "b d"], OmegaMlpState]:
+        """Begin a chunk if the last is full; descend, carry on, retain; read: one token."""
+        x = x.unsqueeze(1)
+        q, write, tail = self._inputs(x, state.tail)
+        memory, position = state.memory, state.position
+        if int(position) == self.rule.chunk_tokens:
+            memory, position = begin_chunk(memory, self._gains()), torch.zeros_like(position)
+        memory = omega_mlp_step(memory, write, self.rule)
+        if self.state.observed:
+            packed = self.state(_packed(memory.running).unsqueeze(1)).squeeze(1)
+            memory = memory._replace(running=self._unpacked(packed))
+        read = read_network(memory.running, q, self.rule.shape)
+        return self._contribute(x, read).squeeze(1), OmegaMlpState(memory, position + 1, tail)
+
+    def forward(
+        self, x: Float[Tensor, "b t d"], state: OmegaMlpState | None = None
+    ) -> tuple[Float[Tensor, "b t d"], OmegaMlpState]:
+        """All tokens in chunks; the networks of single tokens are formed only if `state` is observed.
+
+        What replaces an observed state is read at its own token and, if it is the last, returned; later tokens go on
+        from the network that was written. In `step` the replacement carries on.
+        """
+        # A fresh state is known to stand at 0 without looking, which keeps this path free of branches on data.
+        position, state = (0, self.init_state(x.shape[0])) if state is None else (int(state.position), state)
+        q, writes, tail = self._inputs(x, state.tail)
+        if self.state.observed:
+            read, memory = self._read_observed(q, writes, state.memory, position)
+        else:
+            read, memory = self.scan(q, writes, state.memory, self.rule, position, self._gains())
+        seen = (position + x.shape[1] - 1) % self.rule.chunk_tokens + 1
+        return self._contribute(x, read), OmegaMlpState(memory, torch.full_like(state.position, seen), tail)
+
+    def get_extra_state(self) -> Tensor:
+        """The chunk's length, which weights cannot show and without which they are another model's."""
+        return torch.tensor(self.config.chunk_tokens)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Refuse weights that were trained with chunks of another length."""
+        require(
+            int(state) == self.config.chunk_tokens,
+            "omega_mlp.chunk_tokens of the weights",
+            f"{self.config.chunk_tokens}, that of the configuration they are loaded into",
+            int(state),
+            f"build the memory with chunk_tokens={int(state)}, or train again",
+        )
+
+    def _inputs(self, x: Float[Tensor, "b t d"], tail: Tensor) -> tuple[Float[Tensor, "b t h k"], Writes, Tensor]:
+        mixed, tail = self.convolution(self.qkv(x), tail)
+        q, k, v = rearrange(F.silu(mixed), "b t (three h k) -> three b t h k", three=3, h=self.config.n_heads)
+        if self.config.normalise_qk:
+            q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+        gates = self.gates(x)
+        writes = Writes(
+            self.features(k), v, gates.step_size, gates.log_retention, gates.log_momentum, gates.window_weight
+        )
+        if self.config.detach_write:
+            writes = writes.detached()
+        return self.features(q), writes, tail
+
+    def _gains(self) -> Gains | None:
+        return Gains(self.up_gain, self.down_gain) if self.config.normalise_memory else None
+
+    def _read_observed(
+        self, q: Float[Tensor, "b t h k"], writes: Writes, memory: NetworkMemory, position: int
+    ) -> tuple[Float[Tensor, "b t h v"], NetworkMemory]:
+        formed = []
+        for t in range(q.shape[1]):
+            if position == self.rule.chunk_tokens:
+                memory, position = begin_chunk(memory, self._gains()), 0
+            memory, position = omega_mlp_step(memory, writes.at(slice(t, t + 1)), self.rule), position + 1
+            formed.append(_packed(memory.running))
+        states = self.state(torch.stack(formed, dim=1))
+        networks = self._unpacked(states.flatten(0, 1))
+        read = rearrange(
+            read_network(networks, q.flatten(0, 1).unsqueeze(1), self.rule.shape),
+            "(b t) 1 h v -> b t h v",
+            b=q.shape[0],
+        )
+        return read, memory._replace(running=self._unpacked(states[:, -1]))
+
+    def _unpacked(self, packed: Float[Tensor, "b h weights"]) -> Network:
+        layers = packed.split([self.up[0].numel(), self.down[0].numel()], dim=-1)
+        return Network(
+            *(w.unflatten(-1, like.shape[1:]).clone() for w, like in zip(layers, (self.up, self.down), strict=True))
+        )
+
+    def _contribute(self, x: Float[Tensor, "b t d"], read: Float[Tensor, "b t h v"]) -> Float[Tensor, "b t d"]:
+        read = rearrange(self.norm(self.read(read)), "b t h v -> b t (h v)")
+        if self.config.output_gate:
+            read = read * F.silu(self.output_gate(x))
+        return self.contribution(self.out(read))
+
+    def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
+        """Networks, momentum, recent tokens, the convolution's tail and the position: the same for any number."""
+        h, w, n = self.config.n_heads, self.head_width, self.up.shape[1]
+        networks = (2 + self.config.momentum) * (self.up.numel() + self.down.numel())
+        recent = (self.config.window - 1) * h * (n + w + 1)
+        tail = max(self.config.convolution - 1, 0) * 3 * h * w
+        return tensor_bytes(batch * (networks + recent + tail), self.up) + 8
+
+    def flops(self, batch: int, tokens: int) -> int:
+        """Projections, features, and the products of every chunk."""
+        h, w, d = self.config.n_heads, self.head_width, self.d_model
+        projected = d * ((4 + self.config.output_gate) * h * w + self.gates.n_outputs)
+        shared = tokens * (projected + 2 * h * self.features.products)
+        sizes = chunk_sizes(tokens, 0, self.rule.chunk_tokens)
+        return 2 * batch * (shared + h * sum(n_chunks * self._chunk_products(c) for n_chunks, c in sizes))
+
+    def _chunk_products(self, c: int) -> int:
+        """Multiply-adds of one head in a chunk of c tokens."""
+        (_, k, u), (_, e, v) = self.up.shape, self.down.shape
+        x, orders = c + self.config.window - 1, 1 + self.config.momentum
+        gates = c * c * (c + 1) + (c + 1) * c * x if self.config.momentum else c * c * x
+        gradients = x * (k * u + e * v * (2 if self.config.objective == "delta" else 1))
+        reads = c * x * (k + u + e + v) + orders * c * (k * u + e * v)
+        return gates + gradients + reads + orders * (orders + x) * (k * u + e * v)
+
+
+def _uniform(std: float, *shape: int) -> Tensor:
+    return torch.empty(shape).uniform_(-(3**0.5) * std, 3**0.5 * std)
+
+
+def _packed(network: Network) -> Float[Tensor, "b h weights"]:
+    return torch.cat([layer.flatten(2) for layer in network], dim=-1)

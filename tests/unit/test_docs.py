@@ -1,0 +1,30 @@
+"""The pages name what there is, and their snippets run."""
+
+import re
+from pathlib import Path
+
+import torch
+
+from mnemoscope.memories import MEMORIES
+from mnemoscope.memories.presets import PRESETS
+from mnemoscope.models import build
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_every_memory_is_on_its_page_and_in_the_reference():
+    page, reference = ((DOCS / name).read_text(encoding="utf-8") for name in ("memories.md", "reference.md"))
+    rows = "".join(line for line in page.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`(\w+)`", rows)) >= {*MEMORIES, *PRESETS}
+    for kind, (_, memory) in MEMORIES.items():
+        assert f"::: {memory.__module__}\n" in reference, kind
+
+
+def test_the_layouts_of_the_page_build():
+    scope: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / "memories.md").read_text(encoding="utf-8"), re.DOTALL):
+        for line in block.splitlines():
+            exec(line, scope)  # one by one, since each line replaces the last
+            if line.startswith("config"):
+                model = build(scope["config"], seed=0)
+                assert model(torch.zeros(1, 5, dtype=torch.int64)).isfinite().all()
