@@ -27,8 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import ShortConvolution, require, tensor_bytes
-from mnemoscope.memories.scans import DiagonalScan
+from mnemoscope.memories.parts import Scan, ShortConvolution, require, tensor_bytes
 from mnemoscope.ops.diagonal_decay import (
     Writes,
     diagonal_decay_flops,
@@ -36,6 +35,7 @@ from mnemoscope.ops.diagonal_decay import (
     diagonal_decay_step,
     diagonal_decay_windowed,
 )
+from mnemoscope.ops.kernels import diagonal_in_chunks
 
 CHUNK_TOKENS = 128
 """Longer than for plain keys: a state of 1 + f + f^2 features is dear, scores within a chunk are cheap beside it."""
@@ -85,7 +85,7 @@ class Based(nn.Module):
         self.qkv = nn.Linear(d_model, sum(self.widths), bias=False)
         self.convolution = ShortConvolution(sum(self.widths), config.convolution)
         self.out = nn.Linear(d_model, d_model, bias=False)
-        self.scan = DiagonalScan(chunk_tokens=CHUNK_TOKENS)
+        self.scan = Scan(diagonal_in_chunks(CHUNK_TOKENS), self.n_features)
         self.state = ReadPoint()
         self.read = ReadPoint()
         self.contribution = ReadPoint()

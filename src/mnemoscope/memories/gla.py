@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import NORM_EPSILON, ShortConvolution, require, tensor_bytes
-from mnemoscope.memories.scans import DiagonalScan
+from mnemoscope.memories.parts import NORM_EPSILON, Scan, ShortConvolution, require, tensor_bytes
 from mnemoscope.ops.diagonal_decay import (
     Writes,
     diagonal_decay_flops,
@@ -32,6 +31,7 @@ from mnemoscope.ops.diagonal_decay import (
     diagonal_decay_step,
     diagonal_decay_windowed,
 )
+from mnemoscope.ops.kernels import DIAGONAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ class GLA(nn.Module):
         self.norm = nn.RMSNorm(self.value_width, NORM_EPSILON)
         self.output_gate = nn.Linear(d_model, d_model)
         self.out = nn.Linear(d_model, d_model, bias=False)
-        self.scan = DiagonalScan()
+        self.scan = Scan(DIAGONAL, self.key_width)
         self.state = ReadPoint()
         self.read = ReadPoint()
         self.contribution = ReadPoint()

@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import ShortConvolution, require, tensor_bytes
-from mnemoscope.memories.scans import DiagonalScan
+from mnemoscope.memories.parts import Scan, ShortConvolution, require, tensor_bytes
 from mnemoscope.ops.diagonal_decay import (
     Writes,
     diagonal_decay_flops,
@@ -31,6 +30,7 @@ from mnemoscope.ops.diagonal_decay import (
     diagonal_decay_step,
     diagonal_decay_windowed,
 )
+from mnemoscope.ops.kernels import DIAGONAL
 
 DENOMINATOR_EPSILON = 1e-6
 """Added to the normaliser: relu features of a query and all keys may be orthogonal."""
@@ -111,7 +111,7 @@ class LinearAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * width, bias=False)
         self.convolution = ShortConvolution(3 * width, config.convolution)
         self.out = nn.Linear(width, d_model, bias=False)
-        self.scan = DiagonalScan()
+        self.scan = Scan(DIAGONAL, self.head_width)
         self.state = ReadPoint()
         self.read = ReadPoint()
         self.contribution = ReadPoint()

@@ -23,9 +23,10 @@ from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
 from mnemoscope.memories.mamba import draw_step_bias
-from mnemoscope.memories.parts import NORM_EPSILON, ShortConvolution, require, tensor_bytes
+from mnemoscope.memories.parts import NORM_EPSILON, Scan, ShortConvolution, require, tensor_bytes
 from mnemoscope.ops.decayed_reads import decayed_reads_flops
-from mnemoscope.ops.ssd import CHUNK_TOKENS, Writes, ssd_chunked, ssd_read, ssd_states, ssd_step, ssd_windowed
+from mnemoscope.ops.kernels import SSD
+from mnemoscope.ops.ssd import CHUNK_TOKENS, Writes, ssd_read, ssd_states, ssd_step, ssd_windowed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,16 +70,6 @@ class Mamba2State(NamedTuple):
     tail: Float[Tensor, "b tail mixed"]
 
 
-class Scan(nn.Module):
-    """The reads of all tokens; a module of its own, so that a replay can answer it from the record."""
-
-    def forward(
-        self, q: Float[Tensor, "b t g k"], writes: Writes, state: Float[Tensor, "b h k v"]
-    ) -> tuple[Float[Tensor, "b t h v"], Float[Tensor, "b h k v"]]:
-        """Chunked form."""
-        return ssd_chunked(q, writes, state)
-
-
 class Inputs(NamedTuple):
     """What a stretch of tokens asks and writes, and what bypasses the memory."""
 
@@ -110,7 +101,7 @@ class Mamba2(nn.Module):
         self.skip = nn.Parameter(torch.ones(h))
         self.norm_scale = nn.Parameter(torch.ones(inner))
         self.out = nn.Linear(inner, d_model, bias=False)
-        self.scan = Scan()
+        self.scan = Scan(SSD, config.d_state)
         self.state = ReadPoint()
         self.read = ReadPoint()
         self.contribution = ReadPoint()

@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import NORM_EPSILON, require, tensor_bytes
-from mnemoscope.memories.scans import DiagonalScan
+from mnemoscope.memories.parts import NORM_EPSILON, Scan, require, tensor_bytes
 from mnemoscope.ops.diagonal_decay import (
     Writes,
     diagonal_decay_flops,
@@ -33,6 +32,7 @@ from mnemoscope.ops.diagonal_decay import (
     diagonal_decay_step,
     diagonal_decay_windowed,
 )
+from mnemoscope.ops.kernels import DIAGONAL
 from mnemoscope.ops.rotary import rotate
 
 
@@ -86,7 +86,7 @@ class Retention(nn.Module):
         self.v = nn.Linear(d_model, config.expansion * d_model, bias=False)
         self.output_gate = nn.Linear(d_model, config.expansion * d_model, bias=False)
         self.out = nn.Linear(config.expansion * d_model, d_model, bias=False)
-        self.scan = DiagonalScan()
+        self.scan = Scan(DIAGONAL, self.key_width)
         self.state = ReadPoint()
         self.read = ReadPoint()
         self.contribution = ReadPoint()

@@ -27,8 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import TokenShift, require, tensor_bytes
-from mnemoscope.memories.scans import DiagonalScan
+from mnemoscope.memories.parts import Scan, TokenShift, require, tensor_bytes
 from mnemoscope.ops.diagonal_decay import (
     Writes,
     diagonal_decay_flops,
@@ -36,6 +35,7 @@ from mnemoscope.ops.diagonal_decay import (
     diagonal_decay_step,
     diagonal_decay_windowed,
 )
+from mnemoscope.ops.kernels import DIAGONAL_BEFORE_WRITE
 
 GROUP_NORM_EPSILON = 64e-5
 LOG_OF_TOTAL_DECAY = 7.0
@@ -107,7 +107,7 @@ class RWKV6(nn.Module):
         self.bonus = nn.Parameter(rearrange(0.1 * (torch.arange(1, d + 1) % 3 - 1), "(h k) -> h k", h=h))
         self.norm = nn.GroupNorm(h, d, eps=GROUP_NORM_EPSILON)
         self.out = nn.Linear(d, d, bias=False)
-        self.scan = DiagonalScan(before_write=True)
+        self.scan = Scan(DIAGONAL_BEFORE_WRITE, self.head_width)
         self.state = ReadPoint()
         self.read = ReadPoint()
         self.contribution = ReadPoint()

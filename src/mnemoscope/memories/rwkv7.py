@@ -30,8 +30,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import TokenShift, require, tensor_bytes
-from mnemoscope.ops.rwkv7 import Writes, rwkv7_chunked, rwkv7_flops, rwkv7_states, rwkv7_step, rwkv7_windowed
+from mnemoscope.memories.parts import Scan, TokenShift, require, tensor_bytes
+from mnemoscope.ops.kernels import RWKV7 as RWKV7_KERNEL
+from mnemoscope.ops.rwkv7 import Writes, rwkv7_flops, rwkv7_states, rwkv7_step, rwkv7_windowed
 
 GROUP_NORM_EPSILON = 64e-5
 STRONGEST_DECAY = math.exp(-0.5)
@@ -77,16 +78,6 @@ class Tokens(NamedTuple):
     g: Float[Tensor, "b t d"]
 
 
-class Scan(nn.Module):
-    """The reads of all tokens; a module of its own, so that a replay can answer it from the record."""
-
-    def forward(
-        self, r: Float[Tensor, "b t h k"], writes: Writes, state: Float[Tensor, "b h k v"]
-    ) -> tuple[Float[Tensor, "b t h v"], Float[Tensor, "b h k v"]]:
-        """Chunked form."""
-        return rwkv7_chunked(r, writes, state)
-
-
 class RWKV7(nn.Module):
     """RWKV-7 time mixing. Read points: `read` (b t h v), `contribution` (b t d), `state` (b t h k v)."""
 
@@ -117,7 +108,7 @@ class RWKV7(nn.Module):
         self.bonus = nn.Parameter(torch.zeros(h, d // h))
         self.norm = nn.GroupNorm(h, d, eps=GROUP_NORM_EPSILON)
         self.out = nn.Linear(d, d, bias=False)
-        self.scan = Scan()
+        self.scan = Scan(RWKV7_KERNEL, self.head_width)
         self.state = ReadPoint()
         self.read = ReadPoint()
         self.contribution = ReadPoint()

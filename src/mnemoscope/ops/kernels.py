@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mnemoscope.ops.gated_delta import Writes, gated_delta_chunked
+from mnemoscope.ops import diagonal_decay, gated_delta, rwkv7, ssd
 
 Path = Literal["flash-linear-attention", "torch"]
 MAX_KEY_CHANNELS = 256
@@ -77,15 +77,68 @@ def _package(name: str) -> ModuleType | None:
         return None
 
 
-def _gated_delta(fla: Any, q: Tensor, writes: Writes, state: Tensor) -> tuple[Tensor, Tensor]:
+def _options(state: Tensor) -> dict[str, Any]:
+    return {"scale": 1.0, "initial_state": state.float(), "output_final_state": True}
+
+
+def _gated_delta(fla: Any, q: Tensor, writes: gated_delta.Writes, state: Tensor) -> tuple[Tensor, Tensor]:
     """Without the erase term the write strength is a factor of the value."""
-    options = {"scale": 1.0, "initial_state": state.float(), "output_final_state": True}
-    k, v, strength, log_retention = (tensor.to(q.dtype) for tensor in writes[:4])
+    k, v, strength, decay = *(tensor.to(q.dtype) for tensor in writes[:3]), writes.log_retention.float()
     if writes.erase:
-        read, last = fla.chunk_gated_delta_rule(q, k, v, g=log_retention.float(), beta=strength, **options)
+        read, last = fla.chunk_gated_delta_rule(q, k, v, g=decay, beta=strength, **_options(state))
     else:
-        read, last = fla.chunk_simple_gla(q, k, v * strength.unsqueeze(-1), g=log_retention.float(), **options)
+        read, last = fla.chunk_simple_gla(q, k, v * strength.unsqueeze(-1), g=decay, **_options(state))
     return read.to(q.dtype), last.to(q.dtype)
 
 
-GATED_DELTA = Kernel("gated_delta", gated_delta_chunked, "fla.ops", _gated_delta)
+def _diagonal(fla: Any, q: Tensor, writes: diagonal_decay.Writes, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Read after the write; the decays of heads and of channels are different kernels."""
+    k, v, decay = writes.k.to(q.dtype), writes.v.to(q.dtype), writes.log_retention.float()
+    if decay.shape[-1] == 1:
+        read, last = fla.chunk_simple_gla(q, k, v, g=decay.squeeze(-1), **_options(state))
+    else:
+        read, last = fla.chunk_gla(q, k, v, g=decay, **_options(state))
+    return read.to(q.dtype), last.to(q.dtype)
+
+
+def _diagonal_before_write(fla: Any, q: Tensor, writes: diagonal_decay.Writes, state: Tensor) -> tuple[Tensor, Tensor]:
+    """RWKV-6 reads before the write and adds the present token by a bonus, which is ours to add."""
+    k, v, decay = writes.k.to(q.dtype), writes.v.to(q.dtype), writes.log_retention.float().expand(q.shape)
+    no_bonus = q.new_zeros(q.shape[2:])
+    read, last = fla.chunk_rwkv6(q, k, v, decay.contiguous(), no_bonus, **_options(state))
+    return read.to(q.dtype), last.to(q.dtype)
+
+
+def _rwkv7(fla: Any, q: Tensor, writes: rwkv7.Writes, state: Tensor) -> tuple[Tensor, Tensor]:
+    """What is removed is the outer product of two vectors there: of the removal key and of what it takes out."""
+    k, v, removal_key, rate, decay = (tensor.to(q.dtype) for tensor in writes)
+    read, last = fla.chunk_rwkv7(q, decay.float(), k, v, removal_key, -rate * removal_key, **_options(state))
+    return read.to(q.dtype), last.to(q.dtype)
+
+
+def _ssd(fla: Any, q: Tensor, writes: ssd.Writes, state: Tensor) -> tuple[Tensor, Tensor]:
+    """The heads of a group share keys and queries here; there every head has its own."""
+    n_shared = writes.v.shape[2] // q.shape[2]
+    q, k = (tensor.to(q.dtype).repeat_interleave(n_shared, dim=2) for tensor in (q, writes.k))
+    v = (writes.v * writes.write_strength.unsqueeze(-1)).to(q.dtype)
+    read, last = fla.chunk_simple_gla(q, k, v, g=writes.log_retention.float(), **_options(state))
+    return read.to(q.dtype), last.to(q.dtype)
+
+
+def _read_before_write(q: Tensor, writes: diagonal_decay.Writes, state: Tensor) -> tuple[Tensor, Tensor]:
+    return diagonal_decay.diagonal_decay_chunked(q, writes, state, before_write=True)
+
+
+def diagonal_in_chunks(chunk_tokens: int) -> Kernel:
+    """The diagonal scan with chunks of another length in our own form, for speed alone."""
+    ours = functools.partial(diagonal_decay.diagonal_decay_chunked, chunk_tokens=chunk_tokens)
+    return Kernel("diagonal_decay", ours, "fla.ops", _diagonal)
+
+
+GATED_DELTA = Kernel("gated_delta", gated_delta.gated_delta_chunked, "fla.ops", _gated_delta)
+DIAGONAL = Kernel("diagonal_decay", diagonal_decay.diagonal_decay_chunked, "fla.ops", _diagonal)
+DIAGONAL_BEFORE_WRITE = Kernel("diagonal_before_write", _read_before_write, "fla.ops", _diagonal_before_write)
+RWKV7 = Kernel("rwkv7", rwkv7.rwkv7_chunked, "fla.ops", _rwkv7)
+SSD = Kernel("ssd", ssd.ssd_chunked, "fla.ops", _ssd)
+KERNELS = (GATED_DELTA, DIAGONAL, DIAGONAL_BEFORE_WRITE, RWKV7, SSD)
+"""Every scan that flash-linear-attention has a kernel for."""
