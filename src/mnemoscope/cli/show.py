@@ -36,6 +36,9 @@ class Show:
             if field.name != "kind":
                 print(f"  {field.name} = {getattr(config, field.name)!r}")
         task = build_task(config)
+        if task.vocab_size == 0:
+            _print_vectors(task, self.seed)
+            return 0
         print("\nnats per scored token")
         print(f"  chance      {_nats(task.chance_loss)}")
         print(f"  memoryless  {_nats(task.memoryless_loss)}   the present token alone is seen")
@@ -49,6 +52,18 @@ def _nats(loss: float | None) -> str:
     return f"{'unknown':>8}" if loss is None or math.isnan(loss) else f"{loss:8.4f}"
 
 
+def _print_vectors(task: Any, seed: int) -> None:
+    from mnemoscope.tasks import task_rng
+
+    batch = task.batch(task_rng(seed, "train", 0), 1, "train")
+    print(f"\n{task.unit}; losses in nats do not apply")
+    print(f"\none sequence of {task.length} vectors of {batch.inputs.shape[2]} numbers, seed {seed}; the first of them")
+    for name, vectors in (("inputs", batch.inputs), ("targets", batch.targets)):
+        for position, vector in enumerate(vectors[0, :3]):
+            numbers = " ".join("   ." if math.isnan(number) else f"{number:6.2f}" for number in vector)
+            print(f"  {name if position == 0 else '':<8}{numbers}")
+
+
 def _print_sample(task: Any, seed: int) -> None:
     from mnemoscope.tasks import task_rng
 
@@ -57,13 +72,15 @@ def _print_sample(task: Any, seed: int) -> None:
     scored = [position for position in range(task.length) if batch.targets[0, position] >= 0]
     for position, word in zip(scored, task.words(batch.targets[0, scored].tolist()), strict=True):
         targets[position] = word
-    if len(scored) > task.length // 2:
+    # What follows the last answer is padding, or is not asked.
+    inputs, targets = inputs[: scored[-1] + 1], targets[: scored[-1] + 1]
+    if len(scored) > len(inputs) // 2 and batch.targets[0, scored[0]] == batch.inputs[0, scored[0] + 1]:
         print(textwrap.fill(" ".join(inputs), 100, initial_indent="  ", subsequent_indent="  "))
-        print(f"  every position is scored against what comes next, the last: {targets[-1]}")
+        print(f"  {len(scored)} positions are scored against what comes next, the last against {targets[-1]}")
         return
     width = max(map(len, [*inputs, *targets])) + 1
     per_line = max(1, 96 // width)
-    for start in range(0, task.length, per_line):
+    for start in range(0, len(inputs), per_line):
         cells = slice(start, start + per_line)
         print("  inputs   " + "".join(word.rjust(width) for word in inputs[cells]))
         if any(targets[cells]):

@@ -14,20 +14,75 @@ import numpy as np
 from pydantic import Field
 
 from mnemoscope.contracts.batch import Batch
+from mnemoscope.tasks.babi import Babi, BabiConfig
+from mnemoscope.tasks.babi_files import BabiFiles, BabiFilesConfig
+from mnemoscope.tasks.compositional import Compositional, CompositionalConfig
+from mnemoscope.tasks.demand_control import DemandControl, DemandControlConfig
+from mnemoscope.tasks.forgetting import Forgetting, ForgettingConfig
+from mnemoscope.tasks.induction_heads import InductionHeads, InductionHeadsConfig
+from mnemoscope.tasks.mad_compression import MadCompression, MadCompressionConfig
+from mnemoscope.tasks.mad_fuzzy_recall import MadFuzzyRecall, MadFuzzyRecallConfig
+from mnemoscope.tasks.mad_memorisation import MadMemorisation, MadMemorisationConfig
+from mnemoscope.tasks.mad_recall import MadNoisyRecallConfig, MadRecall, MadRecallConfig
+from mnemoscope.tasks.mad_selective_copying import MadSelectiveCopying, MadSelectiveCopyingConfig
 from mnemoscope.tasks.mqar import Mqar, MqarConfig
+from mnemoscope.tasks.needle import Needle, NeedleConfig
+from mnemoscope.tasks.passkey import Passkey, PasskeyConfig
+from mnemoscope.tasks.planetary import Planetary, PlanetaryConfig
+from mnemoscope.tasks.regbench import RegBench, RegBenchConfig
+from mnemoscope.tasks.selective_copying import SelectiveCopying, SelectiveCopyingConfig
+from mnemoscope.tasks.stories import Stories, StoriesConfig
 from mnemoscope.tasks.streams import SPLITS, Split, task_rng
 from mnemoscope.tasks.text import Text, TextConfig
+from mnemoscope.tasks.three_moons import ThreeMoons, ThreeMoonsConfig
 
 __all__ = [
     "SPLITS",
     "TASKS",
+    "Babi",
+    "BabiConfig",
+    "BabiFiles",
+    "BabiFilesConfig",
+    "Compositional",
+    "CompositionalConfig",
+    "DemandControl",
+    "DemandControlConfig",
+    "Forgetting",
+    "ForgettingConfig",
+    "InductionHeads",
+    "InductionHeadsConfig",
+    "MadCompression",
+    "MadCompressionConfig",
+    "MadFuzzyRecall",
+    "MadFuzzyRecallConfig",
+    "MadMemorisation",
+    "MadMemorisationConfig",
+    "MadNoisyRecallConfig",
+    "MadRecall",
+    "MadRecallConfig",
+    "MadSelectiveCopying",
+    "MadSelectiveCopyingConfig",
     "Mqar",
     "MqarConfig",
+    "Needle",
+    "NeedleConfig",
+    "Passkey",
+    "PasskeyConfig",
+    "Planetary",
+    "PlanetaryConfig",
+    "RegBench",
+    "RegBenchConfig",
+    "SelectiveCopying",
+    "SelectiveCopyingConfig",
     "Split",
+    "Stories",
+    "StoriesConfig",
     "Task",
     "TaskConfig",
     "Text",
     "TextConfig",
+    "ThreeMoons",
+    "ThreeMoonsConfig",
     "build_task",
     "task_rng",
 ]
@@ -39,7 +94,7 @@ class Task(Protocol):
 
     @property
     def vocab_size(self) -> int:
-        """Inputs and scored targets lie in [0, vocab_size)."""
+        """Inputs and scored targets lie in [0, vocab_size); 0 for tasks of vectors, which have no tokens."""
         ...
 
     @property
@@ -49,7 +104,7 @@ class Task(Protocol):
 
     @property
     def unit(self) -> str:
-        """What a progress line shows beside the loss: "accuracy" or "bits per byte"."""
+        """What a progress line shows beside the loss: "accuracy", "bits per byte" or "mean absolute error"."""
         ...
 
     @property
@@ -87,10 +142,55 @@ class Task(Protocol):
         ...
 
 
-TaskConfig: TypeAlias = Annotated[MqarConfig | TextConfig, Field(discriminator="kind")]
+TaskConfig: TypeAlias = Annotated[
+    BabiConfig
+    | BabiFilesConfig
+    | CompositionalConfig
+    | DemandControlConfig
+    | ForgettingConfig
+    | InductionHeadsConfig
+    | MadCompressionConfig
+    | MadFuzzyRecallConfig
+    | MadMemorisationConfig
+    | MadNoisyRecallConfig
+    | MadRecallConfig
+    | MadSelectiveCopyingConfig
+    | MqarConfig
+    | NeedleConfig
+    | PasskeyConfig
+    | PlanetaryConfig
+    | RegBenchConfig
+    | SelectiveCopyingConfig
+    | StoriesConfig
+    | TextConfig
+    | ThreeMoonsConfig,
+    Field(discriminator="kind"),
+]
 """The config of any task; `kind` says of which."""
 
-TASKS: Mapping[str, Callable[[Any], Task]] = {"mqar": Mqar, "text": Text}
+TASKS: Mapping[str, Callable[[Any], Task]] = {
+    "babi": Babi,
+    "babi_files": BabiFiles,
+    "compositional_mqar": Compositional,
+    "demand_control": DemandControl,
+    "forgetting_mqar": Forgetting,
+    "induction_heads": InductionHeads,
+    "mad_compression": MadCompression,
+    "mad_fuzzy_recall": MadFuzzyRecall,
+    "mad_memorisation": MadMemorisation,
+    "mad_noisy_recall": MadRecall,
+    "mad_recall": MadRecall,
+    "mad_selective_copying": MadSelectiveCopying,
+    "mqar": Mqar,
+    "needle": Needle,
+    "passkey": Passkey,
+    "planetary": Planetary,
+    "regbench": RegBench,
+    "selective_copying": SelectiveCopying,
+    "stories": Stories,
+    "text": Text,
+    "three_moons": ThreeMoons,
+}
 """The class of every kind of task; it takes the config of its kind."""
 
 

@@ -23,7 +23,7 @@ sequences or global random state (the same law, other draws); the vocabulary may
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -61,22 +61,8 @@ class MqarConfig:
     random_non_queries: bool = True
 
     def __post_init__(self) -> None:
-        n_keys, shortest = self.vocab_size // 2 - 1, 4 * self.n_pairs
-        enough = f", or vocab_size >= {2 * (self.n_pairs + 1)}" if self.n_pairs > n_keys else ""
-        if self.vocab_size < 4:
-            raise ValueError(
-                "MqarConfig.vocab_size: must be at least 4 (filler, one key, two values), "
-                f"got {self.vocab_size}; nearest valid: 4"
-            )
-        if not 1 <= self.n_pairs <= n_keys:
-            raise ValueError(
-                f"MqarConfig.n_pairs: must be between 1 and the {n_keys} keys of vocab_size "
-                f"{self.vocab_size}, got {self.n_pairs}; nearest valid: {min(max(self.n_pairs, 1), n_keys)}{enough}"
-            )
-        if not (math.isfinite(self.power_a) and self.power_a > 0):
-            raise ValueError(
-                f"MqarConfig.power_a: must be positive and finite, got {self.power_a}; 1 is uniform, 0.01 is published"
-            )
+        check_pairs("MqarConfig", self.vocab_size, self.n_pairs, self.power_a)
+        shortest = 4 * self.n_pairs
         if self.length < shortest or self.length % 2:
             raise ValueError(
                 f"MqarConfig.length: must be even and at least 4 * n_pairs = {shortest} (a pair takes 2 tokens, its "
@@ -119,7 +105,7 @@ class Mqar:
         keys, values = pairs[:, :n], pairs[:, n:]
         gaps = draw_gaps(stream, size, n, (self.length - 2 * n) // 2, self.config.power_a)
         asked_at = 2 * n + 2 * gaps
-        inputs = self._fillers(stream, size)
+        inputs = draw_fillers(stream, size, self.length, self.vocab_size if self.config.random_non_queries else 1)
         inputs[:, 0 : 2 * n : 2] = keys
         inputs[:, 1 : 2 * n : 2] = values
         np.put_along_axis(inputs, asked_at, keys, axis=1)
@@ -144,8 +130,7 @@ class Mqar:
 
     def words(self, tokens: Sequence[int]) -> list[str]:
         """Filler as a dot, keys k1, k2, ..., values v0, v1, ..."""
-        first = self._first_value
-        return ["." if token == 0 else f"k{token}" if token < first else f"v{token - first}" for token in tokens]
+        return pair_words(tokens, self._first_value)
 
     def n_sequences(self, split: Split) -> None:
         """No end: sequences are generated."""
@@ -155,11 +140,111 @@ class Mqar:
         """What the data depend on beside config, seed and step: NumPy, whose streams change with releases."""
         return {"name": "mqar", "numpy": np.__version__}
 
-    def _fillers(self, rng: np.random.Generator, size: int) -> NDArray[np.int64]:
-        shape = (size, self.length)
-        if self.config.random_non_queries:
-            return rng.integers(self.vocab_size, size=shape)
-        return np.zeros(shape, dtype=np.int64)
+
+def load_ladder(key_width: int, *, vocab_size: int = 8192, power_a: float = 1.0) -> tuple[MqarConfig, ...]:
+    """MQAR under growing load: 1, 2, 4, ... pairs, and last four times the key width of the memory.
+
+    A state of K key directions holds K pairs without interference, so the ladder ends well above what fits. All
+    sequences have the length that the last rung needs, and queries come anywhere (`power_a` 1): between rungs the load
+    changes and the length does not, and one model can be examined on all of them.
+
+    Args:
+        key_width: K, at least 1.
+        vocab_size: of every rung, at least 8 K + 2, so that there are 4 K keys.
+        power_a: a of the gap law.
+
+    Raises:
+        ValueError: a key width below 1, or a vocabulary with too few keys.
+    """
+    if key_width < 1:
+        raise ValueError(f"load_ladder: key_width must be at least 1, got {key_width}; nearest valid: 1")
+    most = 4 * key_width
+    if vocab_size < 2 * (most + 1):
+        raise ValueError(
+            f"load_ladder: vocab_size must be at least 8 * key_width + 2 = {2 * (most + 1)}, so that there are "
+            f"4 * key_width keys, got {vocab_size}; nearest valid: {2 * (most + 1)}"
+        )
+    loads = [*(2**i for i in range((most - 1).bit_length())), most]
+    return tuple(MqarConfig(vocab_size=vocab_size, length=4 * most, n_pairs=load, power_a=power_a) for load in loads)
+
+
+def saturation_load(accuracies: Mapping[int, float], *, drop: float = 0.2) -> int | None:
+    """The smallest load at which accuracy is lower than at the lightest load by `drop` or more.
+
+    The lightest load is the reference, not the best one: the best of several noisy accuracies is biased upwards. There
+    is no interpolation between rungs: what is returned is a load that was measured. A memory is saturated at the load
+    of a task if it has dropped there or before. One that fails at the lightest load already has no saturation load.
+
+    Args:
+        accuracies: by load (pairs of a sequence), between 0 and 1.
+        drop: share of right answers lost, above 0 and at most 1; the verdict "saturated" uses 20 points.
+
+    Returns:
+        the load; None where accuracy never drops so far.
+
+    Raises:
+        ValueError: fewer than two loads, or a number out of its range.
+    """
+    if len(accuracies) < 2:
+        raise ValueError(f"saturation_load: needs the accuracies of at least 2 loads, got {len(accuracies)}")
+    if not 0 < drop <= 1:
+        raise ValueError(f"saturation_load: drop must be above 0 and at most 1, got {drop}; published: 0.2")
+    for load, accuracy in accuracies.items():
+        if not 0 <= accuracy <= 1:
+            raise ValueError(
+                f"saturation_load: accuracies must lie between 0 and 1, got {accuracy} at load {load}; "
+                "divide percentages by 100"
+            )
+    lightest = min(accuracies)
+    # 0.2 has no exact binary form: 1 - 0.8 falls short of it by a rounding error.
+    fallen = [load for load, right in accuracies.items() if accuracies[lightest] - right >= drop - 1e-9]
+    return min(fallen, default=None)
+
+
+def check_pairs(where: str, vocab_size: int, n_pairs: int, power_a: float) -> None:
+    """Refuse a vocabulary, a number of pairs or a gap law that no sequence of pairs can have.
+
+    Raises:
+        ValueError: a value out of its range; `where` names the config.
+    """
+    n_keys = vocab_size // 2 - 1
+    if vocab_size < 4:
+        raise ValueError(
+            f"{where}.vocab_size: must be at least 4 (filler, one key, two values), got {vocab_size}; nearest valid: 4"
+        )
+    if not 1 <= n_pairs <= n_keys:
+        enough = f", or vocab_size >= {2 * (n_pairs + 1)}" if n_pairs > n_keys else ""
+        raise ValueError(
+            f"{where}.n_pairs: must be between 1 and the {n_keys} keys of vocab_size "
+            f"{vocab_size}, got {n_pairs}; nearest valid: {min(max(n_pairs, 1), n_keys)}{enough}"
+        )
+    check_power(where, power_a)
+
+
+def check_power(where: str, power_a: float) -> None:
+    """Refuse a gap law that is none.
+
+    Raises:
+        ValueError: a number that is not positive and finite; `where` names the config.
+    """
+    if not (math.isfinite(power_a) and power_a > 0):
+        raise ValueError(
+            f"{where}.power_a: must be positive and finite, got {power_a}; 1 is uniform, 0.01 is published"
+        )
+
+
+def pair_words(tokens: Sequence[int], first_value: int) -> list[str]:
+    """Filler as a dot, keys k1, k2, ..., values v0, v1, ..."""
+    return [
+        "." if token == 0 else f"k{token}" if token < first_value else f"v{token - first_value}" for token in tokens
+    ]
+
+
+def draw_fillers(rng: np.random.Generator, rows: int, length: int, pool: int) -> NDArray[np.int64]:
+    """Draw tokens of [0, pool); a pool of one draws nothing and gives zeros."""
+    if pool == 1:
+        return np.zeros((rows, length), dtype=np.int64)
+    return rng.integers(pool, size=(rows, length))
 
 
 def placed(values: NDArray[np.int64], positions: NDArray[np.int64], length: int) -> NDArray[np.int64]:

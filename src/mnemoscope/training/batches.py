@@ -26,8 +26,13 @@ def draw(task: Task, seed: int, split: Split, step: int, size: int) -> Tokens:
     """The batch of one step as int64 tensors on the CPU: a pure function of its arguments.
 
     Raises:
-        ValueError: if no target of the batch is scored.
+        ValueError: if the task has vectors instead of tokens, or no target of the batch is scored.
     """
+    if task.vocab_size == 0:
+        raise ValueError(
+            f"train: the task must have tokens, got {type(task).__name__}, whose sequences are vectors; "
+            "train it in a loop of your own on task.batch(...)"
+        )
     batch = task.batch(task_rng(seed, split, step), size, split)
     inputs, targets = np.asarray(batch.inputs, np.int64), np.asarray(batch.targets, np.int64)
     if not (targets != IGNORE).any():

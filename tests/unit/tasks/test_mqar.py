@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mnemoscope.contracts.batch import IGNORE
 from mnemoscope.tasks import Mqar, MqarConfig, task_rng
-from mnemoscope.tasks.mqar import draw_distinct, draw_gaps
+from mnemoscope.tasks.mqar import draw_distinct, draw_gaps, load_ladder, saturation_load
 
 SIGMAS = 5
 """How many standard deviations an observed frequency may lie from its law; the seeds are fixed."""
@@ -176,6 +176,57 @@ def test_the_limits_themselves_are_accepted(n_pairs):
     config = MqarConfig(vocab_size=2 * (n_pairs + 1), length=4 * n_pairs, n_pairs=n_pairs)
     targets = Mqar(config).batch(task_rng(0, "train", 0), 3, "train").targets
     assert (targets[:, 2 * n_pairs :: 2] != IGNORE).all()
+
+
+@pytest.mark.parametrize(
+    ("key_width", "loads"),
+    [(1, [1, 2, 4]), (3, [1, 2, 4, 8, 12]), (16, [1, 2, 4, 8, 16, 32, 64]), (12, [1, 2, 4, 8, 16, 32, 48])],
+)
+def test_the_ladder_doubles_up_to_four_times_the_key_width_at_one_length(key_width, loads):
+    ladder = load_ladder(key_width)
+    assert [config.n_pairs for config in ladder] == loads
+    assert {(config.length, config.vocab_size, config.power_a) for config in ladder} == {(16 * key_width, 8192, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"key_width": 0}, "key_width must be at least 1, got 0; nearest valid: 1"),
+        ({"key_width": 64, "vocab_size": 513}, r"8 \* key_width \+ 2 = 514, .* got 513; nearest valid: 514"),
+    ],
+)
+def test_the_ladder_refuses(arguments, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        load_ladder(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "load"),
+    [
+        ({1: 1.0, 2: 0.99, 4: 0.81, 8: 0.8, 16: 0.1}, 8),
+        ({16: 0.1, 8: 0.95, 1: 0.9, 4: 0.71}, 16),
+        ({1: 1.0, 2: 0.9, 4: 0.85}, None),
+        ({1: 0.1, 2: 0.05}, None),
+        ({4: 0.9, 1: 0.6, 16: 0.5}, None),
+        ({1: 1.0, 2: 0.7, 4: 0.95}, 2),
+    ],
+)
+def test_saturation_is_the_first_load_twenty_points_below_the_lightest(accuracies, load):
+    assert saturation_load(accuracies) == load
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"accuracies": {1: 1.0}}, "at least 2 loads, got 1"),
+        ({"accuracies": {1: 99.0, 2: 50.0}}, "between 0 and 1, got 99.0 at load 1; divide percentages by 100"),
+        ({"accuracies": {1: 1.0, 2: math.nan}}, "got nan at load 2"),
+        ({"accuracies": {1: 1.0, 2: 0.5}, "drop": 0.0}, "drop must be above 0 and at most 1, got 0.0"),
+    ],
+)
+def test_saturation_refuses(arguments, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        saturation_load(**arguments)
 
 
 def successive_probability(choice, weights):
