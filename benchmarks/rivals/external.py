@@ -65,7 +65,7 @@ def memory_of_dnc(n_read: int) -> Rivalry:
     from dnc.memory import Memory
 
     options = DncOptions(n_read=n_read, word=WORD)
-    # A draw without two usages that differ by rounding alone: which is taken first is then a matter of the order of sums.
+    # A draw in which no two usages differ by rounding alone: which of them is taken first would differ as well.
     torch.manual_seed(1)
     controls = torch.randn(B, T, options.n_controls, requires_grad=True)
     weights = torch.rand(3, B, SLOTS) / SLOTS

@@ -5,6 +5,9 @@ all weights for every token. Its defaults save that by doing less: one step, mom
 of its tokens, reads that do not know their own chunk, and all gradients at the weights with which the sequence began.
 Ours does all this per token, for 33 multiply-adds a weight and token, forward and backward, where the rival's defaults
 need 21: the longer the chunk, the less its copies weigh, and the nearer both come to the speed of their products.
+With `granularity="chunk"` ours does the rival's work: equal to it with batches of one chunk, but that the rival reads
+the last token of a chunk with the network after it, which is queries one token later. Those rows take the rival's
+projections and gates too.
 `memory_table` prints what both need at their peak.
 """
 
@@ -13,6 +16,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import torch
@@ -24,6 +28,7 @@ from benchmarks.timing import print_table
 from mnemoscope.memories import OmegaMlp, OmegaMlpConfig
 from mnemoscope.ops.memory_network import Network
 from mnemoscope.ops.omega_mlp import NetworkMemory, Recent, Rule, Writes, omega_mlp_chunked
+from mnemoscope.ops.omega_mlp_per_chunk import ChunkMemory, ChunkWrites, per_chunk_chunked
 
 N_TOKENS, EXPANSION = 512, 4
 
@@ -36,7 +41,7 @@ DIFFERENCE = "rival: gates per chunk, stale reads, gradients at first weights"
 
 
 def rivalries() -> Iterator[Rivalry]:
-    """The same work once, then the rival's defaults."""
+    """The same work once, then the rival's defaults, then the same work per chunk."""
     yield same_work(d=64, n_tokens=256, chunk_tokens=16)
     for d, chunk_tokens in SIZES:
         yield Rivalry(
@@ -47,6 +52,14 @@ def rivalries() -> Iterator[Rivalry]:
             theirs=theirs(d, chunk_tokens),
             tolerance=None,
             difference=DIFFERENCE,
+        )
+    for d, chunk_tokens in SIZES:
+        yield Rivalry(
+            work=f"omega_mlp granularity=chunk d{d} T{N_TOKENS} chunk {chunk_tokens}",
+            rival=f"{RIVAL}, the same per chunk",
+            bar=3,
+            ours=ours_per_chunk(d, chunk_tokens),
+            theirs=theirs_per_chunk(d, chunk_tokens),
         )
 
 
@@ -130,6 +143,57 @@ def same_work(d: int, n_tokens: int, chunk_tokens: int) -> Rivalry:
     )
 
 
+def ours_per_chunk(d: int, chunk_tokens: int) -> Callable[[], list[Tensor]]:
+    """Our rule per chunk, with the rival's weights."""
+    memory, x = _one_chunk_a_batch(d, chunk_tokens)
+    return _down_to_weights(memory, x, lambda: imported_per_chunk(memory, x.clone(), chunk_tokens))
+
+
+def theirs_per_chunk(d: int, chunk_tokens: int) -> Callable[[], list[Tensor]]:
+    """The rival with gradients at the network that the chunk found."""
+    memory, x = _one_chunk_a_batch(d, chunk_tokens)
+    return _down_to_weights(memory, x, lambda: memory(x.clone())[0])
+
+
+def _one_chunk_a_batch(d: int, chunk_tokens: int) -> tuple[Any, Tensor]:
+    torch.manual_seed(0)
+    memory = neural_memory(
+        d,
+        chunk_size=chunk_tokens,
+        batch_size=chunk_tokens,
+        model=ResidualNetwork(d),
+        mem_model_norm_add_residual=False,
+    )
+    return memory, torch.randn(1, N_TOKENS, d, requires_grad=True)
+
+
+def _down_to_weights(memory: nn.Module, x: Tensor, read: Callable[[], Tensor]) -> Callable[[], list[Tensor]]:
+    """Reads, and gradients of their mean square to the input and every parameter."""
+    wanted = [x, *(p for p in memory.parameters() if p.numel())]
+
+    def work() -> list[Tensor]:
+        reads = read()
+        grads = torch.autograd.grad(reads.square().mean(), wanted, allow_unused=True)
+        return [reads, *(g for g in grads if g is not None)]
+
+    return work
+
+
+def imported_per_chunk(memory: Any, x: Tensor, chunk_tokens: int) -> Tensor:
+    """Reads of our rule per chunk with the rival's weights, queried one token later; one token more closes the last."""
+    stored, d = memory.store_norm(x), x.shape[-1]
+    step, decay, momentum = (
+        gate(stored).reshape(1, -1, 1) for gate in (memory.to_adaptive_step, memory.to_decay_factor, memory.to_momentum)
+    )
+    tokens = (memory.to_keys(stored).unsqueeze(2), memory.to_values(stored).unsqueeze(2), step.sigmoid() / d)
+    ended = (torch.cat([w, torch.zeros_like(w[:, :1])], dim=1) for w in (*tokens, -decay, momentum))
+    first = Network(*(w.unsqueeze(0) for w in memory.memory_model_parameters))
+    empty, logit = Network(*(torch.zeros_like(w) for w in first)), x.new_zeros(1, 1, 1)
+    given = ChunkMemory(first, empty, empty, logit, logit)
+    later = F.pad(memory.to_queries(memory.retrieve_norm(x)), (0, 0, 1, 0)).unsqueeze(2)
+    return per_chunk_chunked(later, ChunkWrites(*ended), given, Rule(chunk_tokens))[0].squeeze(2)[:, 1:]
+
+
 def imported(memory: Any, x: Tensor, chunk_tokens: int) -> Tensor:
     """Reads of our rule with the rival's weights; its objective is a mean over channels, ours a sum."""
     stored, d = memory.store_norm(x), x.shape[-1]
@@ -157,7 +221,8 @@ def memory_table() -> None:
     `ru_maxrss` is read when everything is imported and built, and again after three repeats.
     """
     rows = []
-    for d, chunk_tokens in SIZES:
+    sides = (("", "ours", "theirs"), (" granularity=chunk", "ours_per_chunk", "theirs_per_chunk"))
+    for (granularity, *pair), (d, chunk_tokens) in product(sides, SIZES):
         mine, other = (
             float(
                 subprocess.run(
@@ -167,17 +232,18 @@ def memory_table() -> None:
                     text=True,
                 ).stdout
             )
-            for side in ("ours", "theirs")
+            for side in pair
         )
         verdict = "reached" if mine <= other / 2 else "MISSED"
-        work = f"omega_mlp d{d} T{N_TOKENS} chunk {chunk_tokens}"
+        work = f"omega_mlp{granularity} d{d} T{N_TOKENS} chunk {chunk_tokens}"
         rows.append((work, RIVAL, f"{mine:.0f} MB", f"{other:.0f} MB", f"{other / mine:.1f}", "2", verdict))
     print_table(("work", "rival", "ours", "theirs", "theirs / ours", "bar", ""), rows)
 
 
 def _print_peak(side: str, d: int, chunk_tokens: int) -> None:
     torch.set_num_threads(1)
-    work = {"ours": ours, "theirs": theirs}[side](d, chunk_tokens)
+    sides = (ours, theirs, ours_per_chunk, theirs_per_chunk)
+    work = {make.__name__: make for make in sides}[side](d, chunk_tokens)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(3):
         work()

@@ -58,8 +58,10 @@ def memory(
     clip: float | None,
     with_controller: bool,
 ) -> Tensor:
-    """One sequence x (t d). Controls stand in the order keys, additions, gates, erasures, strengths, exponents, shifts;
-    write heads before read heads."""
+    """One sequence x (t d).
+
+    Controls stand in the order keys, additions, gates, erasures, strengths, exponents, shifts; write heads come first.
+    """
     h, c = start(weights)
     heads = n_write + n_read
     slots = [torch.full((word,), 1e-6, dtype=torch.float64) for _ in range(n_slots)]

@@ -25,6 +25,7 @@ class Settings(NamedTuple):
     objective: str = "delta"
     newton_schulz_steps: int = 0
     update_every: int = 1
+    granularity: str = "token"
 
 
 class Tokens(NamedTuple):
@@ -58,6 +59,35 @@ def rule(tokens: Tokens, settings: Settings) -> tuple[Tensor, Tensor]:
                 scale = max(1.0, memory.shape[0] / memory.shape[1]) ** 0.5
                 update = newton_schulz(surprise, settings.newton_schulz_steps)
                 memory = memory + tokens.eta[t] * scale * update
+            reads.append(tokens.q[t] @ memory)
+        return torch.stack(reads), memory
+
+
+def rule_per_chunk(tokens: Tokens, settings: Settings) -> tuple[Tensor, Tensor]:
+    """The same where a whole chunk is one step: one alpha and one theta, of the mean logit of its tokens."""
+
+    def pooled(gate: Tensor, chunk: slice) -> Tensor:
+        return gate[chunk].logit().mean().sigmoid()
+
+    with torch.enable_grad():
+        memory = torch.zeros(tokens.k.shape[1], tokens.v.shape[1], dtype=torch.float64, requires_grad=True)
+        surprise, reads = torch.zeros_like(memory), []
+        for t in range(len(tokens.k)):
+            if (t + 1) % settings.chunk == 0:
+                first = t + 1 - settings.chunk
+                losses = [
+                    tokens.eta[i] * inner_loss(memory, tokens, range(i, i + 1), settings.objective)
+                    for i in range(first, t + 1)
+                ]
+                weighted = torch.stack(losses).sum()
+                gradient = torch.autograd.grad(weighted, memory, create_graph=True)[0]
+                theta = 0 if tokens.theta is None else pooled(tokens.theta, slice(first, t + 1))
+                surprise = theta * surprise - gradient
+                update = surprise
+                if settings.newton_schulz_steps:
+                    scale = max(1.0, memory.shape[0] / memory.shape[1]) ** 0.5
+                    update = tokens.eta[t] * scale * newton_schulz(surprise, settings.newton_schulz_steps)
+                memory = pooled(tokens.alpha, slice(first, t + 1)) * memory + update
             reads.append(tokens.q[t] @ memory)
         return torch.stack(reads), memory
 
@@ -158,7 +188,7 @@ def memory(
             ones if gamma is None else gamma,
             gate("momentum", h),
         )
-        read, _ = rule(tokens, settings)
+        read, _ = (rule_per_chunk if settings.granularity == "chunk" else rule)(tokens, settings)
         if "norm.weight" in weights:
             mean_square = (read**2).mean(1, keepdim=True) + EPSILON
             read = read / mean_square.sqrt() * weights["norm.weight"]

@@ -5,11 +5,12 @@ May live here: a few dozen lines that two rooms need in order to talk. May impor
 
 from mnemoscope.contracts.batch import IGNORE, Batch
 from mnemoscope.contracts.points import POINT_NAMES, ReadPoint, listening, tap
-from mnemoscope.contracts.protocols import Recalling, Role, Slots, Stateful, Windowed, announced_role
+from mnemoscope.contracts.protocols import Auxiliary, Recalling, Role, Slots, Stateful, Windowed, announced_role
 
 __all__ = [
     "IGNORE",
     "POINT_NAMES",
+    "Auxiliary",
     "Batch",
     "ReadPoint",
     "Recalling",

@@ -83,6 +83,15 @@ class Recalling(Protocol):
 
 
 @runtime_checkable
+class Auxiliary(Protocol):
+    """A module that minimises something of its own beside the task."""
+
+    def auxiliary_loss(self, x: Tensor) -> Tensor:
+        """What training adds to its loss, weighted, for the module's input x; a scalar, and a pure function."""
+        ...
+
+
+@runtime_checkable
 class Slots(Protocol):
     """A memory of input-independent learned vectors."""
 

@@ -14,6 +14,8 @@ from mnemoscope.memories.based import Based, BasedConfig
 from mnemoscope.memories.bounded import Bounded, BoundedConfig
 from mnemoscope.memories.contextual import Contextual, ContextualConfig
 from mnemoscope.memories.dnc import DNC, DNCConfig
+from mnemoscope.memories.energy_bank import EnergyBank, EnergyBankConfig
+from mnemoscope.memories.experts import Experts, ExpertsConfig
 from mnemoscope.memories.feed_forward import FeedForward, FeedForwardConfig
 from mnemoscope.memories.gated_delta import GatedDelta, GatedDeltaConfig
 from mnemoscope.memories.gla import GLA, GLAConfig
@@ -37,6 +39,7 @@ from mnemoscope.memories.rg_lru import RGLRU, RGLRUConfig
 from mnemoscope.memories.rwkv6 import RWKV6, RWKV6Config
 from mnemoscope.memories.rwkv7 import RWKV7, RWKV7Config
 from mnemoscope.memories.s4d import S4D, S4DConfig
+from mnemoscope.memories.slots import SlotMemory, SlotMemoryConfig
 from mnemoscope.memories.workspace import ContractiveWorkspace, ContractiveWorkspaceConfig
 
 AnyMemoryConfig = (
@@ -47,6 +50,8 @@ AnyMemoryConfig = (
     | ContextualConfig
     | ContractiveWorkspaceConfig
     | DNCConfig
+    | EnergyBankConfig
+    | ExpertsConfig
     | FeedForwardConfig
     | GatedDeltaConfig
     | GLAConfig
@@ -70,6 +75,7 @@ AnyMemoryConfig = (
     | RWKV6Config
     | RWKV7Config
     | S4DConfig
+    | SlotMemoryConfig
 )
 Memory = (
     Attention
@@ -79,6 +85,8 @@ Memory = (
     | Contextual
     | ContractiveWorkspace
     | DNC
+    | EnergyBank
+    | Experts
     | FeedForward
     | GatedDelta
     | GLA
@@ -102,6 +110,7 @@ Memory = (
     | RWKV6
     | RWKV7
     | S4D
+    | SlotMemory
 )
 MemoryConfig = Annotated[AnyMemoryConfig, Field(discriminator="kind")]
 
@@ -112,6 +121,8 @@ MEMORIES: dict[str, tuple[type[AnyMemoryConfig], type[Memory]]] = {
     "bounded": (BoundedConfig, Bounded),
     "contextual": (ContextualConfig, Contextual),
     "dnc": (DNCConfig, DNC),
+    "energy_bank": (EnergyBankConfig, EnergyBank),
+    "experts": (ExpertsConfig, Experts),
     "feed_forward": (FeedForwardConfig, FeedForward),
     "gated_delta": (GatedDeltaConfig, GatedDelta),
     "gla": (GLAConfig, GLA),
@@ -135,6 +146,7 @@ MEMORIES: dict[str, tuple[type[AnyMemoryConfig], type[Memory]]] = {
     "rwkv6": (RWKV6Config, RWKV6),
     "rwkv7": (RWKV7Config, RWKV7),
     "s4d": (S4DConfig, S4D),
+    "slots": (SlotMemoryConfig, SlotMemory),
     "workspace": (ContractiveWorkspaceConfig, ContractiveWorkspace),
 }
 """Every mechanism by the `kind` of its configuration."""
@@ -173,6 +185,10 @@ __all__ = [
     "ContractiveWorkspace",
     "ContractiveWorkspaceConfig",
     "DNCConfig",
+    "EnergyBank",
+    "EnergyBankConfig",
+    "Experts",
+    "ExpertsConfig",
     "FeedForward",
     "FeedForwardConfig",
     "GLAConfig",
@@ -210,5 +226,7 @@ __all__ = [
     "Retention",
     "RetentionConfig",
     "S4DConfig",
+    "SlotMemory",
+    "SlotMemoryConfig",
     "build_memory",
 ]

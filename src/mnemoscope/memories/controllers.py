@@ -7,8 +7,8 @@
 x_t is the input and r_{t-1} what was read one token before. What x_t alone decides is computed for all tokens at once;
 what remains in sequence is one product.
 
-Source: Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; as a controller, Graves, Wayne, Danihelka
-2014 (arXiv 1410.5401), section 3.4.
+Source: Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; as a controller, Graves, Wayne &
+Danihelka 2014 (arXiv 1410.5401), section 3.4.
 """
 
 from dataclasses import dataclass

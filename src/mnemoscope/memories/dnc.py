@@ -21,6 +21,7 @@ The output is made of reads alone unless `output` says otherwise, because an LST
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 from jaxtyping import Float
@@ -137,9 +138,17 @@ class DNC(External[DNCState]):
     def init_state(self, batch: int) -> DNCState:
         """Zeros: nothing is used, written, linked or read."""
         m, word, n = self.config.n_slots, self.config.word, self.config.n_read
-        shapes = ((m, word), (m,), (m, m), (m,), (m,), (n, m), (n, word))
-        zeros = (self.out.weight.new_zeros(batch, *shape) for shape in shapes)
-        return DNCState(*zeros, self.controller.init_state(batch))
+        zeros = partial(self.out.weight.new_zeros, batch)
+        return DNCState(
+            memory=zeros(m, word),
+            usage=zeros(m),
+            link=zeros(m, m),
+            precedence=zeros(m),
+            write=zeros(m),
+            weights=zeros(n, m),
+            reads=zeros(n, word),
+            controller=self.controller.init_state(batch),
+        )
 
     def token(self, projected: Float[Tensor, "b gates"], state: DNCState, cell: Cell) -> tuple[Token, DNCState]:
         """Free, allocate, write, link, read."""
@@ -152,7 +161,7 @@ class DNC(External[DNCState]):
         """The same as one node of the graph."""
         *memory, reads, controller = state
         empty = reads.new_zeros(reads.shape[0], 0)
-        h, c = controller if isinstance(controller, LstmState) else (empty, empty)
+        h, c = controller if isinstance(controller, LstmState) else (empty, empty.clone())
         last, worker = Machine(reads, h, c, DncMemory(*memory)), Worker(*cell, self.controller.clip)
         all_reads, hidden, last = dnc_machine(projected, last, worker, self.options)
         if isinstance(controller, LstmState):
@@ -166,7 +175,7 @@ class DNC(External[DNCState]):
         return tensor_bytes(batch * values, self.out.weight)
 
     def flops(self, batch: int, tokens: int) -> int:
-        """Controller, a look-up per head (two products with masks), two reads of the links and one read a head, output."""
+        """Controller; a look-up per head (two products with masks); a read and two ways along links each; output."""
         m, word, n = self.config.n_slots, self.config.word, self.config.n_read
         memory = m * word * ((n + 1) * (1 + self.config.masking) + n) + 2 * n * m * m
         return batch * tokens * (self.controller.flops() + 2 * memory + 2 * self.out.in_features * self.d_model)

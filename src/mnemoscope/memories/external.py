@@ -91,22 +91,23 @@ class External(nn.Module, ABC, Generic[StateT]):
         its own token; the next one goes on from what was there. The last memory, if replaced, is returned.
         """
         wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-        state = in_dtype(state or self.init_state(x.shape[0]), wide)
+        given: StateT = self.init_state(x.shape[0]) if state is None else state
         seen = self.addressing.observed or self.state.observed
         with without_autocast(x):
             run = self.one_by_one if seen else self.tokens
-            trace, state = run(self.controller.project(x.to(wide)), state, self.controller.cell(wide))
+            projected, cell = self.controller.project(x.to(wide)), self.controller.cell(wide)
+            trace, last = run(projected, in_dtype(given, wide), cell)
         reads = trace.reads
         if seen:
             assert trace.weights is not None
             assert trace.memories is not None
             weights, memories = self.addressing(trace.weights), self.state(trace.memories)
             reads = weights @ memories
-            state = state._replace(memory=memories[:, -1].clone())  # pyright: ignore[reportAttributeAccessIssue]
+            last = last._replace(memory=memories[:, -1].clone())  # pyright: ignore[reportAttributeAccessIssue]
         y = self.read(reads.flatten(2).to(x.dtype))
         if self.output != "reads":
             y = torch.cat([y, trace.hidden.to(x.dtype)], dim=-1)
-        return self.contribution(self.out(y)), in_dtype(state, self.out.weight.dtype)
+        return self.contribution(self.out(y)), in_dtype(last, self.out.weight.dtype)
 
 
 def in_dtype(state: StateT, dtype: torch.dtype) -> StateT:

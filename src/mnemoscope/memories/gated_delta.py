@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import NORM_EPSILON, Scan, ShortConvolution, require, tensor_bytes
-from mnemoscope.ops.convolution import short_convolution
+from mnemoscope.memories.parts import NORM_EPSILON, Scan, ShortConvolution, asked, require, tensor_bytes
 from mnemoscope.ops.gated_delta import (
     CHUNK_TOKENS,
     Writes,
@@ -193,11 +192,8 @@ class GatedDelta(nn.Module):
         self, x: Float[Tensor, "b t d"], state: GatedDeltaState, tail: Float[Tensor, "b tail hk"]
     ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b tail hk"]]:
         """What the matrix holds for the tokens' queries, through norm, gate and projection; nothing is written."""
-        width = self.config.n_heads * self.head_width
-        q = F.linear(x, self.qkv.weight[:width])
-        if self.config.convolution:
-            q, tail = short_convolution(q, self.convolution.weight[:width], tail)
-        q = self._scaled(rearrange(F.silu(q), "b t (h k) -> b t h k", h=self.config.n_heads))
+        q, tail = asked(x, self.qkv, self.convolution, tail, self.config.n_heads)
+        q = self._scaled(q)
         return self._project(x, torch.einsum("bthk,bhkv->bthv", q, state.s)), tail
 
     def _scaled(self, q: Float[Tensor, "b t h k"]) -> Float[Tensor, "b t h k"]:

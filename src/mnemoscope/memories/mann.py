@@ -8,14 +8,15 @@
 n is the number of heads; each head h has a key k_h = tanh of a projection of the controller's output, which is both
 what it writes and what it looks for, and a trained scalar alpha_h. The controller sees x_t and r_{t-1}.
 
-Source: Santoro et al. 2016, "One-shot Learning with Memory-Augmented Neural Networks" (arXiv 1605.06065), equations 2 to
-8.
+Source: Santoro et al. 2016, "One-shot Learning with Memory-Augmented Neural Networks" (arXiv 1605.06065), equations 2
+to 8.
 Differs: equally used slots are taken from the left, where the inequality of the source would take them all; all rows of
 w_lu are emptied before the write, the source says so of one. The output is made of reads alone unless `output` says
 otherwise.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -105,8 +106,14 @@ class MANN(External[MANNState]):
     def init_state(self, batch: int) -> MANNState:
         """Zeros: nothing is written, used or read."""
         m, word, h = self.config.n_slots, self.config.word, self.config.n_heads
-        zeros = (self.out.weight.new_zeros(batch, *shape) for shape in ((m, word), (m,), (h, m), (h, word)))
-        return MANNState(*zeros, self.controller.init_state(batch))
+        zeros = partial(self.out.weight.new_zeros, batch)
+        return MANNState(
+            memory=zeros(m, word),
+            usage=zeros(m),
+            weights=zeros(h, m),
+            reads=zeros(h, word),
+            controller=self.controller.init_state(batch),
+        )
 
     def tokens(self, projected: Float[Tensor, "b t gates"], state: MANNState, cell: Cell) -> tuple[Trace, MANNState]:
         """One by one."""

@@ -10,8 +10,8 @@
 All controls are one projection of the controller's output, and the controller sees x_t and r_{t-1}: beta = softplus,
 g, e = sigmoid, s = softmax, gamma = 1 + softplus, k, a = tanh. (*) is circular convolution over slots.
 
-Source: Graves, Wayne, Danihelka 2014, "Neural Turing Machines" (arXiv 1410.5401), equations 2 to 9; start of the memory,
-trained first weights and reads, tanh and the bound of the controls, Collier & Beel 2018 (arXiv 1807.08518).
+Source: Graves, Wayne, Danihelka 2014, "Neural Turing Machines" (arXiv 1410.5401), equations 2 to 9; start of the
+memory, trained first weights and reads, tanh and the bound of the controls, Collier & Beel 2018 (arXiv 1807.08518).
 Differs: the output is made of reads alone unless `output` says otherwise, because an LSTM that reaches the output is a
 second memory. Reads follow the write, as the indices of the equations have it; Collier & Beel read M_{t-1}.
 """

@@ -12,9 +12,15 @@ plain keys it is Titans with a matrix; without momentum the gated delta rule of 
 exp and the inner product as objective, softmax attention without its normaliser. `orthogonalise` gives Atlas: every
 `update_every` tokens M_t = alpha_t M_{t-1} + eta_t sqrt(max(1, D / V)) NS(S_t), and M_t = alpha_t M_{t-1} between.
 
+With granularity "chunk", momentum and retention act once per chunk, and M changes at the chunk's last token only, the
+first to read the change; the logits of alpha and theta are means over the chunk. That is a third of the work.
+
+    S_j = theta_j S_{j-1} - sum_{i in chunk j} eta_i grad l_i(M)      M <- alpha_j M + S_j              r_t = phi(q_t) M
+
 The chunk is part of the model: weights trained at one chunk size are worse at another, and a state dict says which.
 
-Source: Behrouz et al. 2025, "ATLAS" (arXiv 2505.23735), equations 9 to 11, 32 and 33; Titans (arXiv 2501.00663).
+Source: Behrouz et al. 2025, "ATLAS" (arXiv 2505.23735), equations 9 to 11, 32 and 33; Titans (arXiv 2501.00663),
+section 3.2.
 Differs: a token weighs the same, gamma_i, in every window it stands in (the source leaves open how gamma depends on
 the end of the window); the signs are those of the gradient (the source prints equations 11 and 32 with others); the
 orthogonalised update has the step size and a scale outside, since Newton-Schulz removes what is inside.
@@ -33,7 +39,7 @@ from torch.nn import functional as F
 from mnemoscope.contracts import ReadPoint, Role
 from mnemoscope.memories.feature_maps import FeatureMap, FeatureOptions
 from mnemoscope.memories.gates import Gates, GateStarts, require_start
-from mnemoscope.memories.parts import NORM_EPSILON, ShortConvolution, require, tensor_bytes
+from mnemoscope.memories.parts import NORM_EPSILON, ShortConvolution, asked, require, tensor_bytes
 from mnemoscope.ops.omega import (
     Rule,
     Store,
@@ -43,6 +49,14 @@ from mnemoscope.ops.omega import (
     omega_step,
 )
 from mnemoscope.ops.omega_chunked import omega_chunked, omega_products
+from mnemoscope.ops.omega_per_chunk import (
+    PerChunkStore,
+    PerChunkWrites,
+    omega_per_chunk,
+    omega_per_chunk_products,
+    per_chunk_states,
+    per_chunk_step,
+)
 
 INITIAL_RETENTION, INITIAL_MOMENTUM = 0.99, 0.9
 
@@ -58,6 +72,8 @@ class OmegaConfig:
         n_heads: heads, one matrix each.
         head_width: channels of a head; None for d_model / n_heads.
         chunk_tokens: tokens whose gradients are taken at the same memory; part of the model.
+        granularity: of momentum and retention, which act on every "token", or once per "chunk", which is also read when
+            it is complete; of windows of one token only, since a window would merely weigh the tokens otherwise.
         window: tokens in each objective, c; independent of the chunk.
         momentum: carry on the past descent.
         retains: learn a data-dependent retention; off, everything is retained.
@@ -70,7 +86,8 @@ class OmegaConfig:
         objective: "delta" for the squared error, "dot" for the inner product (whose gradient depends on no memory, so
             that the chunk matters for `update_every` alone).
         orthogonalise: Newton-Schulz steps on the momentum; 0 for none.
-        update_every: tokens between orthogonalised updates; must divide `chunk_tokens`.
+        update_every: tokens between orthogonalised updates; must divide `chunk_tokens`, and equal it where
+            granularity="chunk".
         convolution: taps of the short convolution over q, k and v; 0 for none, which stores each token under itself.
         normalise_qk: L2-normalise queries and keys; required for objective="delta".
         normalise_read: RMS-normalise the read per head.
@@ -87,6 +104,7 @@ class OmegaConfig:
     n_heads: int = 4
     head_width: int | None = None
     chunk_tokens: int = 16
+    granularity: Literal["token", "chunk"] = "token"
     window: int = 4
     momentum: bool = True
     retains: bool = True
@@ -172,7 +190,21 @@ class OmegaConfig:
             "set orthogonalise=5 or leave it out",
         )
         require(
-            every == 1 or self.momentum,
+            self.granularity == "token" or self.window == 1,
+            "omega.window",
+            "1 where granularity='chunk', whose tokens are all in one objective",
+            self.window,
+            "set window=1 or granularity='token'",
+        )
+        require(
+            self.granularity == "token" or not self.orthogonalise or every == self.chunk_tokens,
+            "omega.update_every",
+            f"chunk_tokens={self.chunk_tokens} where granularity='chunk', which updates at the end of a chunk",
+            every,
+            f"set update_every={self.chunk_tokens} or granularity='token'",
+        )
+        require(
+            every == 1 or self.momentum or self.granularity == "chunk",
             "omega.update_every",
             "1 where momentum=False, since only momentum carries the tokens between updates",
             every,
@@ -203,10 +235,14 @@ class OmegaConfig:
         return Rule(self.chunk_tokens, self.window, self.objective, self.orthogonalise, self.update_every)
 
 
+AnyStore = Store | PerChunkStore
+AnyWrites = Writes | PerChunkWrites
+
+
 class OmegaState(NamedTuple):
     """Matrices, the window's last c - 1 tokens, the place in the chunk, and the convolution's last inputs."""
 
-    store: Store
+    store: AnyStore
     k: Float[Tensor, "b s h k"]
     v: Float[Tensor, "b s h v"]
     window_weight: Float[Tensor, "b s h"]
@@ -222,9 +258,13 @@ class Scan(nn.Module):
         self.rule = rule
 
     def forward(
-        self, q: Float[Tensor, "b t h k"], writes: Writes, store: Store | None, position: int
-    ) -> tuple[Float[Tensor, "b t h v"], Store]:
+        self, q: Float[Tensor, "b t h k"], writes: AnyWrites, store: AnyStore | None, position: int
+    ) -> tuple[Float[Tensor, "b t h v"], AnyStore]:
         """Chunked form."""
+        if isinstance(writes, PerChunkWrites):
+            assert not isinstance(store, Store)
+            return omega_per_chunk(q, writes, store, self.rule, position)
+        assert not isinstance(store, PerChunkStore)
         return omega_chunked(q, writes, store, self.rule, position)
 
 
@@ -244,6 +284,7 @@ class Omega(nn.Module):
             "change either, or give head_width",
         )
         self.config, self.d_model, self.rule = config, d_model, config.rule
+        self.per_chunk = config.granularity == "chunk"
         self.head_width = config.head_width or d_model // h
         width = h * self.head_width
         self.qkv = nn.Linear(d_model, 3 * width, bias=False)
@@ -265,13 +306,16 @@ class Omega(nn.Module):
         self.read = ReadPoint()
         self.contribution = ReadPoint()
 
-    def get_extra_state(self) -> Int[Tensor, "2"]:
-        """The chunk, which weights cannot show and without which they are another model's."""
-        return torch.tensor([self.config.chunk_tokens, self.config.update_every])
+    def get_extra_state(self) -> Int[Tensor, "n"]:
+        """The chunk, which weights cannot show and without which they are another model's; a third number, 1, is said
+        where granularity="chunk".
+        """
+        return torch.tensor([self.config.chunk_tokens, self.config.update_every, *([1] * self.per_chunk)])
 
-    def set_extra_state(self, state: Int[Tensor, "2"]) -> None:
+    def set_extra_state(self, state: Int[Tensor, "n"]) -> None:
         """Refuse weights of another chunk size."""
-        for name, got in zip(("chunk_tokens", "update_every"), state.tolist(), strict=True):
+        saved = [*state[:2].tolist(), "chunk" if len(state) > 2 else "token"]
+        for name, got in zip(("chunk_tokens", "update_every", "granularity"), saved, strict=True):
             ours = getattr(self.config, name)
             require(
                 got == ours,
@@ -285,12 +329,13 @@ class Omega(nn.Module):
         """An empty memory, with an empty window, at the start of a chunk."""
         h, w, past = self.config.n_heads, self.head_width, self.config.window - 1
         zeros, n_features = self.out.weight.new_zeros, self.features.n_features
+        matrices = [zeros(batch, h, n, w) for n in (n_features, n_features, n_features * self.config.momentum)]
+        store = Store(*matrices)
+        if self.per_chunk:
+            memory, descent, surprise = matrices
+            store = PerChunkStore(memory, surprise, descent, zeros(batch, self._n_pooled, h))
         return OmegaState(
-            Store(
-                anchor=zeros(batch, h, n_features, w),
-                memory=zeros(batch, h, n_features, w),
-                surprise=zeros(batch, h, n_features * self.config.momentum, w),
-            ),
+            store,
             zeros(batch, past, h, w),
             zeros(batch, past, h, w),
             zeros(batch, past, h),
@@ -302,11 +347,11 @@ class Omega(nn.Module):
         """Descend on the window, retain, write, read: one token, in constant time and memory."""
         x = x.unsqueeze(1)
         q, write, after = self._inputs(x, state)
-        store = omega_step(write, _like(state.store, q), self.rule, state.position)
+        store = _step(write, _like(state.store, q), self.rule, state.position)
         position = (state.position + 1) % self.config.chunk_tokens
         if self.state.observed:
             memory = self.state(store.memory.unsqueeze(1)).squeeze(1)
-            store = store._replace(anchor=anchored(store.anchor, memory, position), memory=memory)
+            store = _replaced(store, memory, position)
         read = torch.einsum("bthk,bhkv->bthv", q, store.memory)
         return self._contribute(x, read).squeeze(1), after._replace(store=_like(store, x), position=position)
 
@@ -324,22 +369,36 @@ class Omega(nn.Module):
         q, writes, after = self._inputs(x, state)
         position = torch.full_like(state.position, (place + x.shape[1]) % self.config.chunk_tokens)
         if self.state.observed:
-            states, last = omega_states(writes, _like(state.store, q), self.rule, state.position)
+            states, last = _states(writes, _like(state.store, q), self.rule, state.position)
             states = self.state(states)
             read, memory = torch.einsum("bthk,bthkv->bthv", q, states), states[:, -1].clone()
-            last = last._replace(anchor=anchored(last.anchor, memory, position), memory=memory)
+            last = _replaced(last, memory, position)
         else:
             read, last = self.scan(q, writes, None if store is None else _like(store, q), place)
         return self._contribute(x, read), after._replace(store=_like(last, x), position=position)
 
+    def init_recall(self, batch: int) -> Float[Tensor, "b tail hk"]:
+        """The inputs of the queries' convolution before the first token: zeros."""
+        return self.convolution.init_tail(batch)[..., : self.config.n_heads * self.head_width].clone()
+
+    def recall(
+        self, x: Float[Tensor, "b t d"], state: OmegaState, tail: Float[Tensor, "b tail hk"]
+    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b tail hk"]]:
+        """What the matrix holds for the tokens' queries, through norm, gate and projection; nothing is written."""
+        q, tail = asked(x, self.qkv, self.convolution, tail, self.config.n_heads)
+        q = self.features(F.normalize(q, dim=-1) if self.config.normalise_qk else q)
+        return self._project(x, torch.einsum("bthk,bhkv->bthv", q, state.store.memory.to(q))), tail
+
     def _inputs(
         self, x: Float[Tensor, "b t d"], state: OmegaState
-    ) -> tuple[Float[Tensor, "b t h k"], Writes, OmegaState]:
+    ) -> tuple[Float[Tensor, "b t h k"], AnyWrites, OmegaState]:
         """Features of the queries, what is written, and the state but for its matrices and place."""
         mixed, tail = self.convolution(self.qkv(x), state.tail)
         q, k, v = rearrange(F.silu(mixed), "b t (three h k) -> three b t h k", three=3, h=self.config.n_heads)
         if self.config.normalise_qk:
             q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+        if self.per_chunk:
+            return self._per_chunk_inputs(q, k, v, x, state, tail)
         gates = self.gates(x)
         if self.config.detach_write:
             k, v = k.detach(), v.detach()
@@ -358,27 +417,90 @@ class Omega(nn.Module):
         )
         return self.features(q.to(wide)), writes, after
 
+    def _per_chunk_inputs(
+        self,
+        q: Float[Tensor, "b t h w"],
+        k: Float[Tensor, "b t h w"],
+        v: Float[Tensor, "b t h v"],
+        x: Float[Tensor, "b t d"],
+        state: OmegaState,
+        tail: Float[Tensor, "b tail d3"],
+    ) -> tuple[Float[Tensor, "b t h k"], PerChunkWrites, OmegaState]:
+        """The same with the logits of the gates that a chunk has once."""
+        wide = torch.promote_types(x.dtype, torch.float32)
+        logits = [head(x).to(wide) for head in (self.gates.retention, self.gates.momentum) if head is not None]
+        pooled = torch.stack(logits, dim=2) if logits else q.new_zeros(*q.shape[:2], 0, q.shape[2], dtype=wide)
+        written = (k.to(wide), v.to(wide), self.gates.step_size(x).to(wide).sigmoid(), pooled)
+        if self.config.detach_write:
+            k, v, step_size, pooled = (part.detach() for part in written)
+        else:
+            k, v, step_size, pooled = written
+        writes = PerChunkWrites(self.features(k), v, step_size, pooled, self.config.retains, self.config.momentum)
+        return self.features(q.to(wide)), writes, state._replace(tail=tail)
+
+    @property
+    def _n_pooled(self) -> int:
+        return self.config.retains + self.config.momentum
+
     def _contribute(self, x: Float[Tensor, "b t d"], read: Float[Tensor, "b t h v"]) -> Float[Tensor, "b t d"]:
-        read = rearrange(self.norm(self.read(read.to(x))), "b t h v -> b t (h v)")
+        return self.contribution(self._project(x, self.read(read.to(x))))
+
+    def _project(self, x: Float[Tensor, "b t d"], read: Float[Tensor, "b t h v"]) -> Float[Tensor, "b t d"]:
+        read = rearrange(self.norm(read), "b t h v -> b t (h v)")
         if self.config.output_gate:
             read = read * F.silu(self.output_gate(x))
-        return self.contribution(self.out(read))
+        return self.out(read)
 
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
         """Matrices, window, convolution's tail and place in the chunk: the same for any number of tokens."""
         h, w, past = self.config.n_heads, self.head_width, self.config.window - 1
         matrices = (2 + self.config.momentum) * self.features.n_features * w
         tail = 3 * w * max(self.config.convolution - 1, 0)
-        return tensor_bytes(batch * h * (matrices + past * (2 * w + 1) + tail), self.out.weight) + 8
+        pooled = self._n_pooled * self.per_chunk
+        return tensor_bytes(batch * h * (matrices + pooled + past * (2 * w + 1) + tail), self.out.weight) + 8
+
+    def recall_flops(self, batch: int, tokens: int) -> int:
+        """The query's, the gate's and the output's projections, the sketch, and one product with the matrix."""
+        h, w, d = self.config.n_heads, self.head_width, self.d_model
+        a_head = w * d * (2 + self.config.output_gate) + self.features.products + self.features.n_features * w
+        return 2 * batch * tokens * h * a_head
 
     def flops(self, batch: int, tokens: int) -> int:
         """Projections, sketches, and the products of the chunked form; its triangular solves are none."""
         h, w, d = self.config.n_heads, self.head_width, self.d_model
         projected = tokens * d * (4 * h * w + self.gates.n_outputs + h * w * self.config.output_gate)
         mapped = h * (2 * tokens + self.config.window - 1) * self.features.products
-        scanned = h * omega_products(tokens, self.features.n_features, w, self.rule, self.config.momentum)
+        if self.per_chunk:
+            scanned = h * omega_per_chunk_products(tokens, self.features.n_features, w, self.rule)
+        else:
+            scanned = h * omega_products(tokens, self.features.n_features, w, self.rule, self.config.momentum)
         return 2 * batch * (projected + mapped + scanned)
 
 
-def _like(store: Store, x: Tensor) -> Store:
-    return Store(*(part.to(x.dtype) for part in store))
+def _like(store: AnyStore, x: Tensor) -> AnyStore:
+    return type(store)(*(part.to(x.dtype) for part in store))
+
+
+def _step(write: AnyWrites, store: AnyStore, rule: Rule, position: Int[Tensor, ""]) -> AnyStore:
+    if isinstance(write, PerChunkWrites):
+        assert isinstance(store, PerChunkStore)
+        return per_chunk_step(write, store, rule, position)
+    assert isinstance(store, Store)
+    return omega_step(write, store, rule, position)
+
+
+def _states(
+    writes: AnyWrites, store: AnyStore, rule: Rule, position: Int[Tensor, ""]
+) -> tuple[Float[Tensor, "b t h k v"], AnyStore]:
+    if isinstance(writes, PerChunkWrites):
+        assert isinstance(store, PerChunkStore)
+        return per_chunk_states(writes, store, rule, position)
+    assert isinstance(store, Store)
+    return omega_states(writes, store, rule, position)
+
+
+def _replaced(store: AnyStore, memory: Float[Tensor, "b h k v"], position: Int[Tensor, ""]) -> AnyStore:
+    """The memory replaced, and with it, where a chunk starts, what its gradients are taken at."""
+    if isinstance(store, PerChunkStore):
+        return store._replace(memory=memory)
+    return store._replace(anchor=anchored(store.anchor, memory, position), memory=memory)

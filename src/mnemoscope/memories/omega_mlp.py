@@ -6,10 +6,12 @@
     y_t = W_o (rms(r_t) * silu(W_g x_t))
 
 for U and D alike, from trained U_0 and D_0. M_start is the network at the start of the token's chunk, so the chunk's
-length is a part of the model; it is kept with the weights. f is a feature map; q, k, v and the gates are as in the
-matrix memory `omega`. With window 1 and neither momentum nor retention it is TTT-MLP's gradient descent, with window 1
-Titans' deep memory, with a window OmegaNet, gated the memory of Atlas++, with the dot product and f of high degree
-DeepTransformer.
+length is a part of the model; it is kept with the weights. With granularity "chunk" momentum and retention act once per
+chunk, S <- m S - sum_i e_i grad l_i(M_start) and M <- a M + S with gates at the mean of the chunk's logits, and its
+tokens read M_start: a third of the arithmetic, for reads that know nothing of their own chunk. f is a feature map; q,
+k, v and the gates are as in the matrix memory `omega`. With window 1 and neither momentum nor retention it is TTT-MLP's
+gradient descent, with window 1 Titans' deep memory, with a window OmegaNet, gated the memory of Atlas++, with the dot
+product and f of high degree DeepTransformer.
 
 Source: Behrouz et al. 2025, "ATLAS" (arXiv 2505.23735), equations 9 to 11 and 32; Sun et al. 2024, "Learning to
 (Learn at Test Time)" (arXiv 2407.04620); Behrouz et al. 2024, "Titans" (arXiv 2501.00663).
@@ -19,8 +21,9 @@ wide as values. `normalise_memory` is our reading of layer normalisation at chun
 unit, with a trained scale, when a chunk begins.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from einops import rearrange
@@ -32,7 +35,7 @@ from torch.nn import functional as F
 from mnemoscope.contracts import ReadPoint, Role
 from mnemoscope.memories.feature_maps import FeatureMap, FeatureOptions, Features
 from mnemoscope.memories.gates import Gates, GateStarts, require_start
-from mnemoscope.memories.parts import NORM_EPSILON, ShortConvolution, require, tensor_bytes
+from mnemoscope.memories.parts import NORM_EPSILON, ShortConvolution, asked, require, tensor_bytes
 from mnemoscope.ops.memory_network import Gains, Network, Objective, Shape, normalise_weights, read_network
 from mnemoscope.ops.omega_mlp import (
     NetworkMemory,
@@ -43,6 +46,13 @@ from mnemoscope.ops.omega_mlp import (
     chunk_sizes,
     omega_mlp_chunked,
     omega_mlp_step,
+)
+from mnemoscope.ops.omega_mlp_per_chunk import (
+    ChunkMemory,
+    ChunkWrites,
+    per_chunk_begin,
+    per_chunk_chunked,
+    per_chunk_step,
 )
 
 INITIAL_RETENTION, INITIAL_MOMENTUM = 0.999, 0.9
@@ -60,6 +70,8 @@ class OmegaMlpConfig:
         n_heads: heads, one network each.
         head_width: channels of queries, keys and values of a head; None for d_model / n_heads.
         chunk_tokens: tokens that share the network at which their gradients are taken; 1 is exact, and slow.
+        granularity: "token" for momentum and retention at every token and reads after each write; "chunk" for once
+            per chunk, and reads with the network that the chunk found. "chunk" needs a window of 1.
         expansion: hidden units per value channel.
         gated: hidden layer gelu(x U_1) * x U_2.
         window: tokens whose objectives each step goes down, the present one included.
@@ -85,6 +97,7 @@ class OmegaMlpConfig:
     n_heads: int = 4
     head_width: int | None = None
     chunk_tokens: int = 16
+    granularity: Literal["token", "chunk"] = "token"
     expansion: int = 4
     gated: bool = False
     window: int = 4
@@ -146,6 +159,13 @@ class OmegaMlpConfig:
             "set gated_window=False or a longer window",
         )
         require(
+            self.window == 1 or self.granularity == "token",
+            f"{where}.window",
+            "1 where granularity='chunk', since a chunk's tokens all weigh in its one step",
+            self.window,
+            "set window=1 or granularity='token'",
+        )
+        require(
             self.normalise_qk or self.objective == "dot",
             f"{where}.normalise_qk",
             "on where objective='delta', since the descent grows without bound for long keys",
@@ -174,25 +194,43 @@ class OmegaMlpConfig:
 class OmegaMlpState(NamedTuple):
     """Networks, how many tokens of the present chunk they have seen (0 before the first token), convolution's tail."""
 
-    memory: NetworkMemory
+    memory: NetworkMemory | ChunkMemory
     position: Int[Tensor, ""]
     tail: Float[Tensor, "b tail d3"]
+
+
+class Form(NamedTuple):
+    """The functions of a granularity; each goes with memories and writes of its own."""
+
+    step: Callable[..., Any]
+    begin_chunk: Callable[..., Any]
+    chunked: Callable[..., Any]
+
+
+FORMS = {
+    "token": Form(omega_mlp_step, begin_chunk, omega_mlp_chunked),
+    "chunk": Form(per_chunk_step, per_chunk_begin, per_chunk_chunked),
+}
 
 
 class Scan(nn.Module):
     """The reads of all tokens; a module of its own, so that a replay can answer it from the record."""
 
+    def __init__(self, form: Form) -> None:
+        super().__init__()
+        self.form = form
+
     def forward(
         self,
         q: Float[Tensor, "b t h k"],
-        writes: Writes,
-        memory: NetworkMemory,
+        writes: Writes | ChunkWrites,
+        memory: NetworkMemory | ChunkMemory,
         rule: Rule,
         position: int,
         gains: Gains | None,
-    ) -> tuple[Float[Tensor, "b t h v"], NetworkMemory]:
+    ) -> tuple[Float[Tensor, "b t h v"], NetworkMemory | ChunkMemory]:
         """Chunked form."""
-        return omega_mlp_chunked(q, writes, memory, rule, position, gains)
+        return self.form.chunked(q, writes, memory, rule, position, gains)
 
 
 class OmegaMlp(nn.Module):
@@ -236,7 +274,8 @@ class OmegaMlp(nn.Module):
         if config.output_gate:
             self.output_gate = nn.Linear(d_model, h * w, bias=False)
         self.out = nn.Linear(h * w, d_model, bias=False)
-        self.scan = Scan()
+        self.form = FORMS[config.granularity]
+        self.scan = Scan(self.form)
         self.state = ReadPoint()
         self.read = ReadPoint()
         self.contribution = ReadPoint()
@@ -246,6 +285,13 @@ class OmegaMlp(nn.Module):
         network, h = Network(*(w.expand(batch, -1, -1, -1) for w in (self.up, self.down))), self.config.n_heads
         network = network if (gains := self._gains()) is None else normalise_weights(network, gains)
         momentum = (torch.zeros_like(w) if self.config.momentum else w.new_zeros(batch, h, 0, 0) for w in network)
+        position = torch.zeros((), dtype=torch.int64, device=self.up.device)
+        tail = self.convolution.init_tail(batch)
+        if self.config.granularity == "chunk":
+            logits = (self.up.new_zeros(batch, h, present) for present in (self.config.retains, self.config.momentum))
+            running, downhill = Network(*(w.clone() for w in network)), Network(*(torch.zeros_like(w) for w in network))
+            memory = ChunkMemory(running, downhill, Network(*momentum), *logits)
+            return OmegaMlpState(memory, position, tail)
         n_recent = self.config.window - 1
         recent = Recent(
             self.up.new_zeros(batch, n_recent, h, self.up.shape[1]),
@@ -253,9 +299,7 @@ class OmegaMlp(nn.Module):
             self.up.new_zeros(batch, n_recent, h),
         )
         started, running = (Network(*(w.clone() for w in network)) for _ in range(2))
-        memory = NetworkMemory(started, running, Network(*momentum), recent)
-        position = torch.zeros((), dtype=torch.int64, device=self.up.device)
-        return OmegaMlpState(memory, position, self.convolution.init_tail(batch))
+        return OmegaMlpState(NetworkMemory(started, running, Network(*momentum), recent), position, tail)
 
     def step(self, x: Float[Tensor, "b d"], state: OmegaMlpState) -> tuple[Float[Tensor, "b d"], OmegaMlpState]:
         """Begin a chunk if the last is full; descend, carry on, retain; read: one token."""
@@ -263,8 +307,8 @@ class OmegaMlp(nn.Module):
         q, write, tail = self._inputs(x, state.tail)
         memory, position = state.memory, state.position
         if int(position) == self.rule.chunk_tokens:
-            memory, position = begin_chunk(memory, self._gains()), torch.zeros_like(position)
-        memory = omega_mlp_step(memory, write, self.rule)
+            memory, position = self.form.begin_chunk(memory, self._gains()), torch.zeros_like(position)
+        memory = self.form.step(memory, write, self.rule)
         if self.state.observed:
             packed = self.state(_packed(memory.running).unsqueeze(1)).squeeze(1)
             memory = memory._replace(running=self._unpacked(packed))
@@ -290,43 +334,66 @@ class OmegaMlp(nn.Module):
         return self._contribute(x, read), OmegaMlpState(memory, torch.full_like(state.position, seen), tail)
 
     def get_extra_state(self) -> Tensor:
-        """The chunk's length, which weights cannot show and without which they are another model's."""
-        return torch.tensor(self.config.chunk_tokens)
+        """The chunk's length and whether it is written as one, which weights cannot show; else another model's."""
+        return torch.tensor([self.config.chunk_tokens, self.config.granularity == "chunk"])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Refuse weights that were trained with chunks of another length."""
-        require(
-            int(state) == self.config.chunk_tokens,
-            "omega_mlp.chunk_tokens of the weights",
-            f"{self.config.chunk_tokens}, that of the configuration they are loaded into",
-            int(state),
-            f"build the memory with chunk_tokens={int(state)}, or train again",
-        )
+        """Refuse weights that were trained with chunks of another length or granularity."""
+        # Weights from before there was a granularity carry the length alone.
+        chunk_tokens, per_chunk, *_ = *state.flatten().tolist(), 0
+        for name, trained in (("chunk_tokens", chunk_tokens), ("granularity", "chunk" if per_chunk else "token")):
+            configured = getattr(self.config, name)
+            require(
+                trained == configured,
+                f"omega_mlp.{name} of the weights",
+                f"{configured}, that of the configuration they are loaded into",
+                trained,
+                f"build the memory with {name}={trained}, or train again",
+            )
 
-    def _inputs(self, x: Float[Tensor, "b t d"], tail: Tensor) -> tuple[Float[Tensor, "b t h k"], Writes, Tensor]:
+    def init_recall(self, batch: int) -> Float[Tensor, "b tail hk"]:
+        """The inputs of the queries' convolution before the first token: zeros."""
+        return self.convolution.init_tail(batch)[..., : self.config.n_heads * self.head_width].clone()
+
+    def recall(
+        self, x: Float[Tensor, "b t d"], state: OmegaMlpState, tail: Float[Tensor, "b tail hk"]
+    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b tail hk"]]:
+        """What the networks answer to the tokens' queries, through norm, gate and projection; nothing is written."""
+        q, tail = asked(x, self.qkv, self.convolution, tail, self.config.n_heads)
+        q = self.features(F.normalize(q, dim=-1) if self.config.normalise_qk else q)
+        return self._project(x, read_network(state.memory.running, q, self.rule.shape)), tail
+
+    def _inputs(
+        self, x: Float[Tensor, "b t d"], tail: Tensor
+    ) -> tuple[Float[Tensor, "b t h k"], Writes | ChunkWrites, Tensor]:
         mixed, tail = self.convolution(self.qkv(x), tail)
         q, k, v = rearrange(F.silu(mixed), "b t (three h k) -> three b t h k", three=3, h=self.config.n_heads)
         if self.config.normalise_qk:
             q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
-        gates = self.gates(x)
-        writes = Writes(
-            self.features(k), v, gates.step_size, gates.log_retention, gates.log_momentum, gates.window_weight
-        )
-        if self.config.detach_write:
-            writes = writes.detached()
-        return self.features(q), writes, tail
+        if self.config.granularity == "chunk":
+            # The gates of a chunk are those of its mean logits: their values at single tokens are of no use.
+            gates = self.gates.step_size, self.gates.retention, self.gates.momentum
+            step_size, *logits = (None if gate is None else _wide(gate(x)) for gate in gates)
+            writes = ChunkWrites(self.features(k), v, cast(Tensor, step_size).sigmoid(), *logits)
+        else:
+            writes = Writes(self.features(k), v, *self.gates(x))
+        return self.features(q), writes.detached() if self.config.detach_write else writes, tail
 
     def _gains(self) -> Gains | None:
         return Gains(self.up_gain, self.down_gain) if self.config.normalise_memory else None
 
     def _read_observed(
-        self, q: Float[Tensor, "b t h k"], writes: Writes, memory: NetworkMemory, position: int
-    ) -> tuple[Float[Tensor, "b t h v"], NetworkMemory]:
+        self,
+        q: Float[Tensor, "b t h k"],
+        writes: Writes | ChunkWrites,
+        memory: NetworkMemory | ChunkMemory,
+        position: int,
+    ) -> tuple[Float[Tensor, "b t h v"], NetworkMemory | ChunkMemory]:
         formed = []
         for t in range(q.shape[1]):
             if position == self.rule.chunk_tokens:
-                memory, position = begin_chunk(memory, self._gains()), 0
-            memory, position = omega_mlp_step(memory, writes.at(slice(t, t + 1)), self.rule), position + 1
+                memory, position = self.form.begin_chunk(memory, self._gains()), 0
+            memory, position = self.form.step(memory, writes.at(slice(t, t + 1)), self.rule), position + 1
             formed.append(_packed(memory.running))
         states = self.state(torch.stack(formed, dim=1))
         networks = self._unpacked(states.flatten(0, 1))
@@ -344,26 +411,46 @@ class OmegaMlp(nn.Module):
         )
 
     def _contribute(self, x: Float[Tensor, "b t d"], read: Float[Tensor, "b t h v"]) -> Float[Tensor, "b t d"]:
-        read = rearrange(self.norm(self.read(read)), "b t h v -> b t (h v)")
+        return self.contribution(self._project(x, self.read(read)))
+
+    def _project(self, x: Float[Tensor, "b t d"], read: Float[Tensor, "b t h v"]) -> Float[Tensor, "b t d"]:
+        read = rearrange(self.norm(read), "b t h v -> b t (h v)")
         if self.config.output_gate:
             read = read * F.silu(self.output_gate(x))
-        return self.contribution(self.out(read))
+        return self.out(read)
 
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
-        """Networks, momentum, recent tokens, the convolution's tail and the position: the same for any number."""
+        """Networks, momentum, logits or recent tokens, the tail and the position: the same for any number."""
         h, w, n = self.config.n_heads, self.head_width, self.up.shape[1]
         networks = (2 + self.config.momentum) * (self.up.numel() + self.down.numel())
+        logits = h * (self.config.retains + self.config.momentum) * (self.config.granularity == "chunk")
         recent = (self.config.window - 1) * h * (n + w + 1)
         tail = max(self.config.convolution - 1, 0) * 3 * h * w
-        return tensor_bytes(batch * (networks + recent + tail), self.up) + 8
+        return tensor_bytes(batch * (networks + logits + recent + tail), self.up) + 8
+
+    def recall_flops(self, batch: int, tokens: int) -> int:
+        """The query's, the gate's and the output's projections, the feature map, and the network."""
+        h, w, d = self.config.n_heads, self.head_width, self.d_model
+        network = self.up[0].numel() + self.down[0].numel()
+        a_head = w * d * (2 + self.config.output_gate) + self.features.products + network
+        return 2 * batch * tokens * h * a_head
 
     def flops(self, batch: int, tokens: int) -> int:
         """Projections, features, and the products of every chunk."""
         h, w, d = self.config.n_heads, self.head_width, self.d_model
         projected = d * ((4 + self.config.output_gate) * h * w + self.gates.n_outputs)
         shared = tokens * (projected + 2 * h * self.features.products)
+        if self.config.granularity == "chunk":
+            return 2 * batch * (shared + h * self._products_per_chunk(tokens))
         sizes = chunk_sizes(tokens, 0, self.rule.chunk_tokens)
         return 2 * batch * (shared + h * sum(n_chunks * self._chunk_products(c) for n_chunks, c in sizes))
+
+    def _products_per_chunk(self, tokens: int) -> int:
+        """Multiply-adds of one head written per chunk."""
+        up, down = self.up[0].numel(), self.down[0].numel()
+        # The last chunk stays open; of a single token its gradient is no matrix product.
+        lone = (tokens - 1) % self.rule.chunk_tokens == 0
+        return tokens * (3 * up + (4 if self.config.objective == "delta" else 3) * down) - lone * (up + down)
 
     def _chunk_products(self, c: int) -> int:
         """Multiply-adds of one head in a chunk of c tokens."""
@@ -377,6 +464,10 @@ class OmegaMlp(nn.Module):
 
 def _uniform(std: float, *shape: int) -> Tensor:
     return torch.empty(shape).uniform_(-(3**0.5) * std, 3**0.5 * std)
+
+
+def _wide(logits: Float[Tensor, "b t h"]) -> Float[Tensor, "b t h"]:
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _packed(network: Network) -> Float[Tensor, "b h weights"]:

@@ -3,8 +3,10 @@
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mnemoscope.ops.convolution import short_convolution
 from mnemoscope.ops.kernels import Kernel
@@ -36,6 +38,24 @@ class ShortConvolution(nn.Module):
     ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b tail d"]]:
         """Convolve; returns outputs and the new tail."""
         return short_convolution(x, self.weight, tail) if self.taps else (x, tail)
+
+
+def asked(
+    x: Float[Tensor, "b t d"],
+    qkv: nn.Linear,
+    convolution: ShortConvolution,
+    tail: Float[Tensor, "b tail hk"],
+    n_heads: int,
+) -> tuple[Float[Tensor, "b t h k"], Float[Tensor, "b tail hk"]]:
+    """The queries alone of a memory that makes queries, keys and values by one projection and one convolution.
+
+    `tail` holds the last inputs of the queries' part of the convolution; returned is the new one.
+    """
+    width = tail.shape[2]
+    q = F.linear(x, qkv.weight[:width])
+    if convolution.taps:
+        q, tail = short_convolution(q, convolution.weight[:width], tail)
+    return rearrange(F.silu(q), "b t (h k) -> b t h k", h=n_heads), tail
 
 
 class TokenShift(nn.Module):

@@ -172,7 +172,11 @@ class Context(nn.Module):
         return found + self.memory.state_bytes(batch, tokens) + tail.nbytes + open_segment
 
     def flops(self, batch: int, tokens: int) -> int:
-        """Recall, projections, attention and memory of every segment from an empty state."""
+        """Recall, projections, attention and memory of every segment from an empty state.
+
+        Exact where a memory costs the same at every segment; one with chunks of its own is counted as if each segment
+        began a chunk of an empty memory.
+        """
         n_whole, rest = divmod(tokens, self.config.segment_tokens)
         sizes = {self.config.segment_tokens: n_whole, rest: 1} if rest else {self.config.segment_tokens: n_whole}
         return sum(n_segments * self._segment_flops(batch, size) for size, n_segments in sizes.items())

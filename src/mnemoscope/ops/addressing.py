@@ -13,7 +13,8 @@ Schmidhuber 2019 (arXiv 1904.10278), section 3.1.
 Differs: `LENGTH_FLOOR`.
 """
 
-from functools import reduce
+from collections.abc import Callable
+from functools import reduce, wraps
 from typing import Any, NamedTuple
 
 import torch
@@ -52,6 +53,22 @@ def content_weights_plain(
         seen, wanted = seen * mask.unsqueeze(2), wanted * mask.unsqueeze(2)
     squares = (seen.square().sum(-1) + LENGTH_FLOOR) * (wanted.square().sum(-1) + LENGTH_FLOOR)
     return (strengths.unsqueeze(-1) * (seen * wanted).sum(-1) / squares.sqrt()).softmax(-1)
+
+
+def in_own_precision(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A gradient that ignores autocast, under which `backward()` may be called: mixed dtypes do not mix."""
+
+    @wraps(backward)
+    def exact(ctx: Any, *grads: Tensor) -> Any:
+        with torch.autocast(device_type=grads[0].device.type, enabled=False):
+            return backward(ctx, *grads)
+
+    return exact
+
+
+def softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
+    """Gradient to the logits of a softmax over the last axis."""
+    return torch.ops.aten._softmax_backward_data(grad, weights, -1, weights.dtype)
 
 
 class Sought(NamedTuple):
@@ -105,11 +122,11 @@ def find_backward(
     dz = w (dw - <w, dw>)     ds = <dz, c>     e = s n dz     dx = e M
     dM = e^T x - M * (e c n)^T m^2             dm = -m (e c n) M^2
     """
-    grad = grad * found.weights
-    grad.addcmul_(found.weights, grad.sum(-1, keepdim=True), value=-1)
-    d_strengths = (grad * found.cosine).sum(-1)
-    grad.mul_(strengths.unsqueeze(-1)).mul_(found.scale)
-    pull = (grad * found.cosine).mul_(found.scale)
+    grad = softmax_backward(grad, found.weights)
+    pull = grad * found.cosine
+    d_strengths = pull.sum(-1)
+    factor = strengths.unsqueeze(-1) * found.scale
+    grad, pull = grad.mul_(factor), pull.mul_(factor).mul_(found.scale)
     d_memory.baddbmm_(grad.mT, compared)
     if mask is None:
         d_memory.addcmul_(memory, pull.sum(1).unsqueeze(-1), value=-1)
@@ -143,6 +160,7 @@ class _Content(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @in_own_precision
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         memory, keys, strengths, mask, *saved = ctx.saved_tensors
         sought, found, d_memory = Sought(*saved[:3]), Found(*saved[3:]), torch.zeros_like(memory)

@@ -45,8 +45,11 @@ class DncOptions:
 
     @property
     def groups(self) -> list[int]:
-        """Controls by activation: none (keys, value); sigmoid (erase, free, allocate, write, masks); 1 + softplus
-        (strengths, sharpness); softmax (modes)."""
+        """How many controls go through each activation.
+
+        None: keys, value. Sigmoid: erase, free, allocate, write, masks. 1 + softplus: strengths, sharpness. Softmax:
+        modes.
+        """
         n, word = self.n_read, self.word
         masks = 0 if self.mask_floor is None else (n + 1) * word
         return [(n + 2) * word, word + n + 2 + masks, n + 1 + 2 * n * self.sharpness, 3 * n]

@@ -1,12 +1,12 @@
 """Differentiable neural computers over many tokens, as one node of the graph with a gradient written by hand.
 
-On a CPU a token is some three hundred small operations: to keep a record of each, to accumulate the gradients of weights
-token by token, and to make a fresh matrix of links for every gradient costs more than the work itself. The equations are
-those of `dnc.dnc_step`, the gradients of its parts stand beside them in `addressing` and `usage`.
+On a CPU a token is some three hundred small operations: to keep a record of each, to add up the gradients of weights
+token by token, and to make fresh matrices of links for every gradient costs more than the work itself. The equations
+are those of `dnc.dnc_step`; the gradients of its parts stand beside them in `addressing` and `usage`.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +14,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mnemoscope.ops.addressing import Found, Sought, find, find_backward, seek, seek_backward
+from mnemoscope.ops.addressing import (
+    Found,
+    Sought,
+    find,
+    find_backward,
+    in_own_precision,
+    seek,
+    seek_backward,
+    softmax_backward,
+)
 from mnemoscope.ops.dnc import SHARPNESS_FLOOR, DncMemory, DncOptions, activated, named
 from mnemoscope.ops.usage import Allocated, allocate, allocate_backward, follow_backward, relink
 
@@ -96,8 +105,12 @@ class Step(NamedTuple):
     @classmethod
     def of(cls, take: Iterator[Tensor]) -> "Step":
         """From the next tensors of a record that `flat` has made."""
-        parts = [*islice(take, 5), Allocated(*islice(take, 4)), Sought(*islice(take, 3))]
-        return cls(*parts, Found(*islice(take, 3)), Found(*islice(take, 3)), *islice(take, 7))
+        raw, plain, unit, positive, modes = islice(take, 5)
+        taken, sought = Allocated(*islice(take, 4)), Sought(*islice(take, 3))
+        known, found = Found(*islice(take, 3)), Found(*islice(take, 3))
+        freed, psi, grown, place, change, logs, ways = islice(take, 7)
+        groups = (plain, unit, positive, modes)
+        return cls(raw, *groups, taken, sought, known, found, freed, psi, grown, place, change, logs, ways)
 
 
 def flat(parts: Iterable[Any]) -> list[Tensor]:
@@ -220,34 +233,31 @@ def step_backward(
 
 def _sharpened_backward(d_along: Tensor, ways: Tensor, logs: Tensor, sharpness: Tensor) -> Tensor:
     """Gradient to the exponents; the one to the sharpened weights becomes, in place, that to the weights before."""
-    along = torch.cat([ways[:, :, 2], ways[:, :, 0]], dim=1)
-    d_along.mul_(along)
-    d_along.addcmul_(along, d_along.sum(-1, keepdim=True), value=-1)
-    d_sharpness = (d_along * logs).sum(-1)
-    d_along.mul_(sharpness.unsqueeze(-1)).div_(logs.exp())
-    return d_sharpness
+    d_logits = softmax_backward(d_along, torch.cat([ways[:, :, 2], ways[:, :, 0]], dim=1))
+    torch.mul(d_logits, sharpness.unsqueeze(-1), out=d_along).div_(logs.exp())
+    return (d_logits * logs).sum(-1)
 
 
 def _products_of_others(parts: Tensor) -> Tensor:
     """Along the second axis, the product of all but each; no quotient, because a part may be zero."""
+    if parts.shape[1] == 1:
+        return torch.ones_like(parts)
     heads = parts.unbind(1)
-    before, after = [torch.ones_like(heads[0])], [torch.ones_like(heads[0])]
-    for head in heads[:-1]:
-        before.append(before[-1] * head)
-    for head in heads[:0:-1]:
-        after.append(after[-1] * head)
-    return torch.stack([left * right for left, right in zip(before, reversed(after), strict=True)], dim=1)
+    before = list(accumulate(heads[:-1], torch.mul))
+    after = list(accumulate(heads[:0:-1], torch.mul))[::-1]
+    between = [left * right for left, right in zip(before[:-1], after[1:], strict=True)]
+    return torch.stack([after[0], *between, before[-1]], dim=1)
 
 
 def _activated_backward(
     step: Step, plain: list[Tensor], unit: Tensor, positive: Tensor, modes: Tensor, options: DncOptions
 ) -> Tensor:
-    unit.mul_(step.unit).mul_(1 - step.unit)
-    positive = positive * step.raw.split(options.groups, dim=-1)[2].sigmoid()
-    modes = modes * step.modes
-    modes.addcmul_(step.modes, modes.sum(-1, keepdim=True), value=-1)
-    return torch.cat([*plain, unit, positive, modes.flatten(1)], dim=-1)
+    unit = sigmoid_backward(unit, step.unit)
+    positive = positive * (1 - (1 - step.positive).exp())
+    return torch.cat([*plain, unit, positive, softmax_backward(modes, step.modes).flatten(1)], dim=-1)
 
+
+sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
 
 N_STEP, N_MEMORY, N_WORK = 25, 6, 7
 """Tensors in the records of a token's `Step`, `DncMemory` and controller."""
@@ -268,10 +278,12 @@ class _Memory(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @in_own_precision
     def backward(ctx: Any, d_reads: Tensor, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         record, d, work, d_raws = ctx.saved_tensors, DncMemory(*grads), None, []
+        length = N_MEMORY + N_STEP
         for t in reversed(range(d_reads.shape[1])):
-            take = iter(record[t * (N_MEMORY + N_STEP) :])
+            take = iter(record[t * length : (t + 1) * length + N_MEMORY])
             last, step, done = DncMemory(*islice(take, N_MEMORY)), Step.of(take), DncMemory(*islice(take, N_MEMORY))
             d_raw, d = step_backward(d_reads[:, t], d, step, (last, done), ctx.options, work)
             work = torch.empty_like(d.link) if work is None else work
@@ -310,30 +322,36 @@ class _Machine(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @in_own_precision
     def backward(ctx: Any, d_reads: Tensor, d_hidden: Tensor, d_c: Tensor, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         recurrent, to_controls, *record = ctx.saved_tensors
         d, work, n_tokens = DncMemory(*grads), None, d_reads.shape[1]
         d_read, d_h = torch.zeros_like(d_reads[:, 0]), torch.zeros_like(d_c)
+        # A token's record: the memory before it, its controller, its step; the controls are the controller's last.
+        length = N_MEMORY + N_WORK + N_STEP
+        within = None
+        if ctx.clip is not None:
+            within = torch.stack(record[N_MEMORY + N_WORK - 1 :: length]).abs() <= ctx.clip
         backs, outs, d_gates, d_raws = [], [], [], []
         for t in reversed(range(n_tokens)):
-            take = iter(record[t * (N_MEMORY + N_WORK + N_STEP) :])
-            last, (back, squashed, candidate, before, squeezed, out, raw) = DncMemory(*islice(take, 6)), islice(take, 7)
+            take = iter(record[t * length : (t + 1) * length + N_MEMORY])
+            last, (back, squashed, candidate, before, squeezed, out, _) = DncMemory(*islice(take, 6)), islice(take, 7)
             step, done = Step.of(take), DncMemory(*islice(take, N_MEMORY))
             d_raw, d = step_backward(d_reads[:, t] + d_read, d, step, (last, done), ctx.options, work)
             work = torch.empty_like(d.link) if work is None else work
-            if ctx.clip is not None:
-                d_raw.mul_(raw.abs() <= ctx.clip)
+            if within is not None:
+                d_raw.mul_(within[t])
             d_out = torch.addmm(d_hidden[:, t], d_raw, to_controls.mT)
             if d_c.shape[1]:
                 i, f, o = squashed.chunk(3, dim=-1)
                 d_out.add_(d_h)
-                d_c = d_c.addcmul(d_out * o, 1 - squeezed * squeezed)
+                d_c = d_c + tanh_backward(d_out * o, squeezed)
                 d_squashed = torch.cat([d_c * candidate, d_c * before, d_out * squeezed], dim=-1)
-                d_squashed.mul_(squashed).mul_(1 - squashed)
-                d_candidate = (d_c * i).mul_(1 - candidate * candidate)
-                d_gate, d_c = torch.cat([d_squashed, d_candidate], dim=-1), d_c * f
+                d_candidate = tanh_backward(d_c * i, candidate)
+                d_gate = torch.cat([sigmoid_backward(d_squashed, squashed), d_candidate], dim=-1)
+                d_c = d_c * f
             else:
-                d_gate = d_out.mul_(1 - out * out)
+                d_gate = tanh_backward(d_out, out)
             d_back = d_gate @ recurrent.mT
             d_read, d_h = d_back.split([d_back.shape[-1] - d_c.shape[1], d_c.shape[1]], dim=-1)
             d_read = d_read.unflatten(-1, d_reads.shape[2:])

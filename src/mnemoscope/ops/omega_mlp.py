@@ -145,7 +145,7 @@ def omega_mlp_step(
     """The memory after one more token of its chunk; `write` has a time axis of length 1."""
     dtype = memory.running.up.dtype
     compute = torch.float64 if dtype == torch.float64 else torch.float32
-    memory, write = _in(compute, memory), _in(compute, write)
+    memory, write = in_dtype(compute, memory), in_dtype(compute, write)
     window = memory.recent.extended(write)
     weight = write.step_size * window.window_weight
     downhill = gradients(memory.start, window.k, window.v, weight, rule.shape)
@@ -158,7 +158,7 @@ def omega_mlp_step(
         running.append(retention * m + surprise)
         momentum.append(s if write.log_momentum is None else surprise)
     recent = window.last(window.k.shape[1] - 1)
-    return _in(dtype, NetworkMemory(memory.start, Network(*running), Network(*momentum), recent))
+    return in_dtype(dtype, NetworkMemory(memory.start, Network(*running), Network(*momentum), recent))
 
 
 def begin_chunk(memory: NetworkMemory, gains: Gains | None = None) -> NetworkMemory:
@@ -192,7 +192,7 @@ def omega_mlp_chunked(
     """
     b, c, orders = q.shape[0], rule.chunk_tokens, 1 if writes.log_momentum is None else 2
     kept, compute = memory.running.up.dtype, torch.float64 if q.dtype == torch.float64 else torch.float32
-    x, writes, memory = q.to(compute), _in(compute, writes), _in(compute, memory)
+    x, writes, memory = q.to(compute), in_dtype(compute, writes), in_dtype(compute, memory)
     window = memory.recent.extended(writes)
     n_recent = window.k.shape[1] - q.shape[1]
     # In the middle of a chunk gradients are taken at another network than the one that is read.
@@ -212,7 +212,7 @@ def omega_mlp_chunked(
     read = x + read if rule.shape.residual else read
     momentum = memory.momentum if orders == 1 else _network(Layers(*(w.chunk(2, dim=1)[1] for w in state)), b)
     memory = NetworkMemory(_network(began, b), _network(state.first(orders), b), momentum, window.last(n_recent))
-    return read.to(q.dtype), _in(kept, memory)
+    return read.to(q.dtype), in_dtype(kept, memory)
 
 
 def chunk_sizes(n_tokens: int, position: int, chunk_tokens: int) -> list[tuple[int, int]]:
@@ -271,8 +271,8 @@ def _network(layers: Layers, batch: int) -> Network:
     return Network(*(rearrange(layer, "(b h) k u -> b h k u", b=batch).clone() for layer in layers))
 
 
-def _in(dtype: torch.dtype, tensors: Any) -> Any:
+def in_dtype(dtype: torch.dtype, tensors: Any) -> Any:
     """Nested tuples of tensors in a dtype."""
     if isinstance(tensors, Tensor):
         return tensors.to(dtype)
-    return None if tensors is None else type(tensors)(*(_in(dtype, part) for part in tensors))
+    return None if tensors is None else type(tensors)(*(in_dtype(dtype, part) for part in tensors))

@@ -20,6 +20,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mnemoscope.ops.addressing import in_own_precision
+
 
 def retained(weights: Float[Tensor, "b h m"], free: Float[Tensor, "b h"]) -> Float[Tensor, "b m"]:
     """psi: how much of every slot no head has freed after reading it."""
@@ -100,6 +102,7 @@ class _Allocation(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @in_own_precision
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return allocate_backward(grad, Allocated(*ctx.saved_tensors))
 
@@ -198,5 +201,6 @@ class _Follow(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @in_own_precision
     def backward(ctx: Any, grad: Tensor, forwards: Tensor, backwards: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return follow_backward(grad, forwards, backwards, *ctx.saved_tensors)

@@ -17,6 +17,7 @@ from torch.optim import AdamW
 
 from mnemoscope.runs import RunDirectory
 from mnemoscope.tasks import Task
+from mnemoscope.training.auxiliary import auxiliary_losses
 from mnemoscope.training.batches import draw, evaluate, figures, in_mode, logits_of
 from mnemoscope.training.checkpoint import load_checkpoint, restore
 from mnemoscope.training.config import TrainConfig
@@ -150,12 +151,14 @@ class _Loop:
         tokens = draw(self.task, config.seed, "train", step, config.batch_size)
         inputs, targets = (part.to(self.device) for part in tokens)
         rng = rng_state(self.device)
-        logits = logits_of(self.model, inputs)
+        with auxiliary_losses(self.model) as auxiliary:
+            logits = logits_of(self.model, inputs)
         loss = cross_entropy(logits, targets)
+        objective = sum(auxiliary, start=loss)
         self.optimiser.zero_grad()
-        loss.backward()
+        objective.backward()
         norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        if not torch.isfinite(loss.detach() + norm):
+        if not torch.isfinite(objective.detach() + norm):
             set_rng_state(self.device, rng)
             origin = find_origin(self.model, inputs)
             raise NonFiniteLossError(step, loss.item(), origin, self.journal.checkpoint)
@@ -168,6 +171,8 @@ class _Loop:
         if not self._due(step, config.log_every):
             return {}
         measured = figures(loss.item(), accuracy(logits, targets).item(), self.task.unit)
+        if auxiliary:
+            measured["auxiliary"] = sum(part.item() for part in auxiliary)
         return measured | {"learning_rate": rate, "grad_norm": norm.item()}
 
     def _log(self, step: int, row: dict[str, float]) -> None:

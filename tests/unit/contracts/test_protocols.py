@@ -1,10 +1,9 @@
 """Which memory satisfies which protocol, and that the protocols refuse what does not."""
 
-
 import pytest
 from torch import nn
 
-from mnemoscope.contracts import ReadPoint, Recalling, Slots, Stateful, Windowed, announced_role
+from mnemoscope.contracts import Auxiliary, ReadPoint, Recalling, Slots, Stateful, Windowed, announced_role
 from mnemoscope.memories import MEMORIES
 from mnemoscope.models import Parallel, ParallelConfig, StackConfig, build
 
@@ -23,11 +22,13 @@ WINDOWED = {
     "rwkv6",
     "rwkv7",
     "s4d",
+    "slots",
 }
 """Those whose state is linear in what was written, and attention."""
 
-SLOTTED = {"bank", "persistent"}
-RECALLING = {"gated_delta"}
+SLOTTED = {"bank", "energy_bank", "persistent"}
+AUXILIARY = {"energy_bank"}
+RECALLING = {"gated_delta", "omega", "omega_mlp"}
 IN_LEVELS = {"mosaic_v2"}
 """Made of memories that announce themselves one by one."""
 
@@ -39,6 +40,7 @@ def test_memories_satisfy_their_protocols(kind: str):
     assert isinstance(memory, Stateful)
     assert isinstance(memory, Windowed) == (kind in WINDOWED)
     assert isinstance(memory, Slots) == (kind in SLOTTED)
+    assert isinstance(memory, Auxiliary) == (kind in AUXILIARY)
     assert isinstance(memory, Recalling) == (kind in RECALLING)
     if kind in IN_LEVELS:
         levels = [module for module in memory.modules() if announced_role(module)]
@@ -57,7 +59,7 @@ def test_a_parallel_mixer_is_stateful_and_announces_through_its_sides():
     assert announced_role(parallel.beside.inner) == "route"
 
 
-@pytest.mark.parametrize("protocol", [Stateful, Windowed, Slots])
+@pytest.mark.parametrize("protocol", [Stateful, Windowed, Slots, Auxiliary])
 def test_an_ordinary_module_satisfies_none(protocol: type):
     assert not isinstance(nn.Linear(2, 2), protocol)
     assert not isinstance(nn.MultiheadAttention(4, 2), protocol)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mnemoscope.contracts import Auxiliary
 from mnemoscope.models.mixers import build_mixer
 from tests.unit.memories.families import (
     attention,
@@ -25,6 +26,7 @@ from tests.unit.memories.families import (
     omega_mlp,
     parallel,
     recurrent_units,
+    routing,
     state_space,
 )
 from tests.unit.memories.families.case import D_MODEL, Case
@@ -45,6 +47,7 @@ FAMILIES = (
     omega_mlp,
     parallel,
     recurrent_units,
+    routing,
     state_space,
 )
 
@@ -106,6 +109,11 @@ def with_tensors(state: Any, replacements: Iterator[Tensor]) -> Any:
     if isinstance(state, Tensor):
         return next(replacements)
     return type(state)(*(with_tensors(part, replacements) for part in state))
+
+
+def auxiliary_loss(mixer: nn.Module, x: Tensor) -> Tensor:
+    """What a mixer minimises for its input beside the task; zero where that is nothing."""
+    return mixer.auxiliary_loss(x) if isinstance(mixer, Auxiliary) else x.new_zeros(())
 
 
 def trained(mixer: nn.Module) -> dict[str, nn.Parameter]:

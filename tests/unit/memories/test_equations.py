@@ -3,7 +3,7 @@
 import torch
 
 from tests.tolerances import FLOAT64, assert_close
-from tests.unit.memories.cases import CASES, D_MODEL, cases, inputs, mixer_of, trained
+from tests.unit.memories.cases import CASES, D_MODEL, auxiliary_loss, cases, inputs, mixer_of, trained
 
 N_TOKENS = 35
 """More than one chunk of the fast forms."""
@@ -16,9 +16,13 @@ def test_outputs_and_gradients_are_those_of_the_equations(case: str):
     fast = mixer(x)[0]
     slow = torch.stack([oracle(dict(mixer.named_parameters()), sequence) for sequence in x])
     assert_close(fast, slow, FLOAT64)
+    auxiliary, exact_auxiliary = auxiliary_loss(mixer, x), x.new_zeros(())
+    if CASES[case].auxiliary is not None:
+        exact_auxiliary = CASES[case].auxiliary(dict(mixer.named_parameters()), x)
+    assert_close(auxiliary, exact_auxiliary, FLOAT64)
     weigh, wanted = inputs(N_TOKENS, seed=5), [x, *trained(mixer).values()]
-    theirs = torch.autograd.grad((slow * weigh).sum(), wanted)
-    for ours, exact in zip(torch.autograd.grad((fast * weigh).sum(), wanted), theirs, strict=True):
+    theirs = torch.autograd.grad((slow * weigh).sum() + exact_auxiliary, wanted)
+    for ours, exact in zip(torch.autograd.grad((fast * weigh).sum() + auxiliary, wanted), theirs, strict=True):
         assert_close(ours, exact, FLOAT64)
 
 

@@ -9,18 +9,22 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from mnemoscope.contracts import Windowed
-from mnemoscope.memories import OmegaConfig, build_memory
+from mnemoscope.memories import Omega, OmegaConfig, build_memory
 from mnemoscope.models import StackConfig, build, load_model, save_model
 from mnemoscope.ops.omega import Rule, Store, Writes
 from mnemoscope.ops.omega_chunked import omega_chunked
+from mnemoscope.ops.omega_per_chunk import PerChunkStore, PerChunkWrites, omega_per_chunk
 from tests.tolerances import FLOAT64, assert_close
-from tests.unit.memories.cases import inputs, mixer_of, run_steps
+from tests.unit.memories.cases import inputs, mixer_of, run_pieces, run_steps, tensors, trained
+from tests.unit.memories.families.omega import case
 
 REFUSED = [
     (lambda: OmegaConfig(n_heads=0), "omega.n_heads must be at least 1, got 0; use 1 or more"),
@@ -34,6 +38,15 @@ REFUSED = [
     (
         lambda: OmegaConfig(orthogonalise=5, update_every=4, momentum=False),
         "omega.update_every must be 1 where momentum=False",
+    ),
+    (lambda: OmegaConfig(granularity="chunk"), "omega.window must be 1 where granularity='chunk'"),
+    (
+        lambda: OmegaConfig(granularity="chunk", window=1, orthogonalise=5, update_every=8),
+        "omega.update_every must be chunk_tokens=16 where granularity='chunk'",
+    ),
+    (
+        lambda: OmegaConfig(granularity="chunk", window=1, update_every=16),
+        "omega.update_every must be 1 where orthogonalise=0",
     ),
     (lambda: OmegaConfig(window=1, gated_window=True), "omega.gated_window must be off where window=1"),
     (lambda: OmegaConfig(degree=2), "omega.degree must be None, got 2; leave it out"),
@@ -70,6 +83,7 @@ CHANGED = {
     "n_heads": 2,
     "head_width": 8,
     "chunk_tokens": 8,
+    "granularity": "chunk",
     "window": 2,
     "momentum": False,
     "retains": False,
@@ -93,6 +107,7 @@ CHANGED = {
 """One other value for each field, and where it needs company."""
 
 COMPANY = {
+    "granularity": OmegaConfig(window=1),
     "degree": OmegaConfig(features="monomial", degree=2),
     "features": OmegaConfig(features="monomial", degree=2),
     "sketch_width": OmegaConfig(features="sketch", degree=2, sketch_width=9),
@@ -140,13 +155,24 @@ def test_an_absent_gate_is_neutral():
     assert (gates.window_weight == 1).all()
 
 
-@pytest.mark.parametrize("window", [1, 4, 16])
+@pytest.mark.parametrize(
+    ("window", "granularity"), [(1, "token"), (4, "token"), (16, "token"), (1, "chunk")], ids=lambda value: str(value)
+)
 @pytest.mark.parametrize("chunk_tokens", [1, 16, 64])
 @pytest.mark.parametrize("momentum", [True, False])
 @torch.no_grad()
-def test_the_default_step_writes_a_constant_once_and_does_not_overshoot(window: int, chunk_tokens: int, momentum: bool):
+def test_the_default_step_writes_a_constant_once_and_does_not_overshoot(
+    window: int, granularity: Literal["token", "chunk"], chunk_tokens: int, momentum: bool
+):
     torch.manual_seed(0)
-    config = OmegaConfig(n_heads=1, window=window, chunk_tokens=chunk_tokens, momentum=momentum, convolution=0)
+    config = OmegaConfig(
+        n_heads=1,
+        window=window,
+        granularity=granularity,
+        chunk_tokens=chunk_tokens,
+        momentum=momentum,
+        convolution=0,
+    )
     memory = build_memory(config, 16)
     x = torch.randn(1, 1, 16).expand(1, 1024, 16)
     _, _, value = torch.nn.functional.silu(memory.qkv(x[:, 0])).chunk(3, dim=-1)
@@ -168,6 +194,91 @@ def test_weights_of_another_chunk_are_refused(saved: dict[str, int]):
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         build_memory(OmegaConfig(**ours), 16).load_state_dict(weights)
+
+
+@pytest.mark.parametrize("saved", ["token", "chunk"])
+def test_weights_of_another_granularity_are_refused(saved: Literal["token", "chunk"]):
+    weights = build_memory(OmegaConfig(window=1, granularity=saved), 16).state_dict()
+    ours: Literal["token", "chunk"] = "chunk" if saved == "token" else "token"
+    with pytest.raises(ValueError, match=rf"^omega\.granularity of the weights must be {ours}, .* got {saved}; build"):
+        build_memory(OmegaConfig(window=1, granularity=ours), 16).load_state_dict(weights)
+    build_memory(OmegaConfig(window=1, granularity=saved), 16).load_state_dict(weights)
+
+
+PER_CHUNK = {
+    "long chunks": OmegaConfig(n_heads=2, chunk_tokens=16, window=1, granularity="chunk"),
+    "odd chunks of monomials": OmegaConfig(
+        n_heads=2, chunk_tokens=7, window=1, granularity="chunk", features="monomial", degree=2, retains=False
+    ),
+    "orthogonalised": OmegaConfig(
+        n_heads=2, chunk_tokens=8, window=1, granularity="chunk", orthogonalise=2, update_every=8
+    ),
+    "inner products": OmegaConfig(
+        n_heads=2, chunk_tokens=5, window=1, granularity="chunk", momentum=False, objective="dot", convolution=0
+    ),
+}
+every_per_chunk = pytest.mark.parametrize("name", PER_CHUNK)
+
+
+def of_long_chunks(name: str) -> Omega:
+    """With gates that differ from token to token."""
+    torch.manual_seed(3)
+    memory = Omega(PER_CHUNK[name], 16).double()
+    for parameter in memory.gates.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return memory
+
+
+@every_per_chunk
+def test_long_chunks_are_those_of_the_equations(name: str):
+    memory, x = of_long_chunks(name), inputs(35).requires_grad_()
+    fast, oracle = memory(x)[0], case(PER_CHUNK[name]).oracle
+    assert oracle is not None
+    named = dict(memory.named_parameters())
+    slow = torch.stack([oracle(named, sequence) for sequence in x])
+    assert_close(fast, slow, FLOAT64)
+    weigh, wanted = inputs(35, seed=5), [x, *trained(memory).values()]
+    theirs = torch.autograd.grad((slow * weigh).sum(), wanted)
+    for ours, exact in zip(torch.autograd.grad((fast * weigh).sum(), wanted), theirs, strict=True):
+        assert_close(ours, exact, FLOAT64)
+
+
+@every_per_chunk
+@torch.no_grad()
+def test_long_chunks_stream_in_any_pieces(name: str):
+    memory, x = of_long_chunks(name), inputs(50)
+    whole, last = memory(x)
+    stepped, after = run_steps(memory, x, memory.init_state(2))
+    assert_close(stepped, whole, FLOAT64)
+    for ours, exact in zip(tensors(after), tensors(last), strict=True):
+        assert_close(ours, exact, FLOAT64)
+    for cuts in ([1], [3, 4, 9], [16, 32], [15, 17, 33, 49]):
+        pieces, after = run_pieces(memory, x, memory.init_state(2), cuts)
+        assert_close(pieces, whole, FLOAT64)
+        for ours, exact in zip(tensors(after), tensors(last), strict=True):
+            assert_close(ours, exact, FLOAT64)
+
+
+@every_per_chunk
+@pytest.mark.parametrize("n_tokens", [1, 4, 7, 8, 16, 17, 50])
+@torch.no_grad()
+def test_long_chunks_cost_what_they_say(name: str, n_tokens: int):
+    memory, x = of_long_chunks(name), inputs(n_tokens, batch=3)
+    with FlopCounterMode(display=False) as counter:
+        _, state = memory(x)
+    assert memory.flops(batch=3, tokens=n_tokens) == counter.get_total_flops()
+    held = sum(t.untyped_storage().nbytes() for t in tensors(state))
+    assert memory.state_bytes(batch=3, tokens=n_tokens) == held
+
+
+@torch.no_grad()
+def test_a_chunk_is_read_when_it_is_complete():
+    """What a token writes is seen by the last token of its chunk and by those after it, by none between."""
+    memory, x = of_long_chunks("inner products"), inputs(14)
+    other = x.clone()
+    other[:, 6] = inputs(1, seed=2)[:, 0]
+    changed = (memory(other)[0] != memory(x)[0]).any(-1).any(0)
+    assert changed.nonzero().flatten().tolist() == [6, 9, 10, 11, 12, 13]
 
 
 def test_weights_without_a_chunk_are_refused():
@@ -238,6 +349,20 @@ def test_it_offers_no_window_of_its_own():
     assert not isinstance(build_memory(OmegaConfig(), 16), Windowed)
 
 
+def peer_of(d: int, chunk_size: int, batch_size: int | None) -> Any:
+    """titans-pytorch with a matrix."""
+    with warnings.catch_warnings():
+        # One of its dependencies scripts a function as it is imported.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        titans = import_module("titans_pytorch")
+    torch.manual_seed(0)
+    model = import_module("titans_pytorch.memory_models").MemoryMLP(dim=d, depth=1)
+    peer = titans.NeuralMemory(
+        dim=d, chunk_size=chunk_size, batch_size=batch_size, model=model, mem_model_norm_add_residual=False
+    )
+    return peer.double()
+
+
 @pytest.mark.parametrize(("chunk", "n_tokens"), [(1, 7), (5, 20), (12, 12)])
 def test_a_peer_computes_the_same_titans(chunk: int, n_tokens: int):
     """titans-pytorch with a matrix, its weights, keys, values and gates imported, from its learned first memory.
@@ -247,20 +372,8 @@ def test_a_peer_computes_the_same_titans(chunk: int, n_tokens: int):
     mean over channels where ours is the sum, its retention is one minus its decay.
     """
     d = 6
-    with warnings.catch_warnings():
-        # One of its dependencies scripts a function as it is imported.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        titans = import_module("titans_pytorch")
-    model = import_module("titans_pytorch.memory_models").MemoryMLP(dim=d, depth=1)
-    torch.manual_seed(0)
-    peer = titans.NeuralMemory(
-        dim=d,
-        chunk_size=1,
-        batch_size=None if chunk == n_tokens else chunk,
-        model=model,
-        mem_model_norm_add_residual=False,
-    )
-    peer, x = peer.double(), torch.randn(2, n_tokens, d, dtype=torch.float64)
+    peer = peer_of(d, chunk_size=1, batch_size=None if chunk == n_tokens else chunk)
+    x = torch.randn(2, n_tokens, d, dtype=torch.float64)
     theirs, _ = peer(x)
 
     def head(tensor: Tensor) -> Tensor:
@@ -284,6 +397,31 @@ def test_a_peer_computes_the_same_titans(chunk: int, n_tokens: int):
     assert_close(ours.squeeze(2), theirs, FLOAT64)
 
 
+@pytest.mark.parametrize(("chunk", "n_tokens"), [(1, 7), (5, 20), (5, 23), (16, 64)])
+def test_a_peer_computes_the_same_titans_per_chunk(chunk: int, n_tokens: int):
+    """titans-pytorch with chunks and batches of the same size: one step of descent a chunk, from its learned memory.
+
+    Its gates are those of the mean token of a chunk, whose logits are the mean logits; the last token of a chunk reads
+    what the chunk has made of the memory. Its decay is one minus our retention: the logit has the other sign.
+    """
+    peer = peer_of(6, chunk_size=chunk, batch_size=chunk)
+    x = torch.randn(2, n_tokens, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    written, first = peer.store_norm(x), peer.memory_model_parameters[0].expand(2, 1, 6, 6)
+    writes = PerChunkWrites(
+        peer.to_keys(written).unsqueeze(2),
+        peer.to_values(written).unsqueeze(2),
+        peer.to_adaptive_step[0](written).sigmoid() / 6,
+        torch.stack([-peer.to_decay_factor[0](written), peer.to_momentum[0](written)], dim=2),
+        retains=True,
+        momentum=True,
+    )
+    nothing = torch.zeros_like(first)
+    store = PerChunkStore(first, nothing, nothing, torch.zeros(2, 2, 1, dtype=torch.float64))
+    q = peer.to_queries(peer.retrieve_norm(x)).unsqueeze(2)
+    ours, _ = omega_per_chunk(q, writes, store, Rule(chunk))
+    assert_close(ours.squeeze(2), peer(x)[0], FLOAT64)
+
+
 COMPILE = """
 import torch
 from mnemoscope.memories import OmegaConfig, build_memory
@@ -292,6 +430,7 @@ torch.set_num_threads(1)
 for config in (
     OmegaConfig(n_heads=2, chunk_tokens=4, window=3, features="monomial", degree=2),
     OmegaConfig(n_heads=2, chunk_tokens=8, window=2, orthogonalise=2, update_every=4),
+    OmegaConfig(n_heads=2, chunk_tokens=8, window=1, granularity="chunk"),
 ):
     memory, x = build_memory(config, 16), torch.randn(2, 21, 16)
     compiled = torch.compile(memory, backend="aot_eager", fullgraph=True)

@@ -33,6 +33,10 @@ REFUSED = [
         "omega_mlp.initial_momentum must be left at 0.9 where momentum=False, got 0.5",
     ),
     (lambda: OmegaMlpConfig(window=1, gated_window=True), "omega_mlp.gated_window must be off where window=1"),
+    (
+        lambda: OmegaMlpConfig(granularity="chunk"),
+        "omega_mlp.window must be 1 where granularity='chunk', since a chunk's",
+    ),
     (lambda: OmegaMlpConfig(normalise_qk=False), "omega_mlp.normalise_qk must be on where objective='delta'"),
     (lambda: OmegaMlpConfig(degree=2), "omega_mlp.degree must be None, got 2"),
     (lambda: OmegaMlp(OmegaMlpConfig(n_heads=3), 16), "omega_mlp: d_model must be a multiple of n_heads=3"),
@@ -68,6 +72,38 @@ def test_a_state_dict_of_another_chunk_is_refused():
     memory_of(config).load_state_dict(memory_of(config).state_dict())
     with pytest.raises(ValueError, match=r"^omega_mlp\.chunk_tokens of the weights must be 16"):
         memory_of(replace(config, chunk_tokens=16)).load_state_dict(memory_of(config).state_dict())
+
+
+def test_a_state_dict_of_another_granularity_is_refused():
+    config = OmegaMlpConfig(n_heads=2, window=1)
+    per_chunk = memory_of(replace(config, granularity="chunk"))
+    per_chunk.load_state_dict(per_chunk.state_dict())
+    with pytest.raises(ValueError, match=r"^omega_mlp\.granularity of the weights must be chunk.*got token"):
+        per_chunk.load_state_dict(memory_of(config).state_dict())
+
+
+def test_weights_that_carry_the_length_alone_are_per_token():
+    config = OmegaMlpConfig(n_heads=2, window=1)
+    weights = memory_of(config).state_dict() | {"_extra_state": torch.tensor(16)}
+    memory_of(config).load_state_dict(weights)
+    with pytest.raises(ValueError, match=r"^omega_mlp\.granularity of the weights must be chunk.*got token"):
+        memory_of(replace(config, granularity="chunk")).load_state_dict(weights)
+
+
+def test_per_chunk_no_read_knows_its_own_chunk():
+    memory, x, reads = (
+        memory_of(OmegaMlpConfig(n_heads=2, window=1, chunk_tokens=4, granularity="chunk")),
+        inputs(9),
+        [],
+    )
+    memory.read.register_forward_hook(lambda _module, _args, output: reads.append(output))
+    memory(x)
+    with torch.no_grad():
+        memory.gates.step_size.bias.fill_(-torch.inf)
+        memory.gates.retention.bias.fill_(torch.inf)
+    memory(x)
+    assert_close(reads[0][:, :4], reads[1][:, :4], FLOAT64)
+    assert (reads[0][:, 4:] - reads[1][:, 4:]).abs().amax((0, 2, 3)).min() > 1e-6
 
 
 def test_a_detached_write_reads_the_same_and_does_not_learn_to_write():

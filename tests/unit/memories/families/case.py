@@ -20,6 +20,8 @@ class Case:
         config: the mixer; built at width `D_MODEL`.
         oracle: output (t d) of one sequence x (t d), given the named parameters; written from the paper as loops in
             float64, with nothing of the package in it. Outputs and gradients are compared.
+        auxiliary: the auxiliary loss of inputs x (b t d), given the named parameters, from the paper as well; compared
+            with its gradients.
         parameters: how many numbers are trained, counted from the equations.
         points: the name and shape of every read point at B, T, D_MODEL; None for a variant that adds no point.
         on_demand: points that are formed only if somebody listens.
@@ -28,11 +30,14 @@ class Case:
         local_tokens: with its read replaced by zeros, how many last tokens (the present one included) an output may
             still depend on; 0 where it then gives nothing.
         constant_start: the first output depends on nothing, as where a memory reads what came before alone.
+        differentiable_state: whether the state carries a gradient; off where it only decides what is chosen.
+        written_together: tokens of a chunk that is written as a whole once it is full; 1 where each is written at once.
         long: the contract of this variant is tried in `make test-all` only.
     """
 
     config: MixerConfig
     oracle: Callable[[Mapping[str, Tensor], Tensor], Tensor] | None = None
+    auxiliary: Callable[[Mapping[str, Tensor], Tensor], Tensor] | None = None
     parameters: int | None = None
     points: Mapping[str, tuple[int, ...]] | None = None
     on_demand: tuple[str, ...] = ()
@@ -40,4 +45,6 @@ class Case:
     state_of: Callable[[Any], Tensor] = lambda state: state.s
     local_tokens: int = 0
     constant_start: bool = False
+    differentiable_state: bool = True
+    written_together: int = 1
     long: bool = False

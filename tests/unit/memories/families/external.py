@@ -96,7 +96,7 @@ def lstm(n_read_values: int, n_controls: int) -> int:
 
 
 CASES = {
-    # Two heads: key 5, strength, gate, exponent and shift 3 each; erase and add of the write head; first weights, reads.
+    # Two heads: key 5, strength, gate, exponent, shift 3; erase and add of the write head; first weights and reads.
     "neural Turing machine": ntm_case(lstm(5, 2 * 11 + 10) + 5 * 16 + 2 * 7 + 5),
     "neural Turing machine of four heads": ntm_case(
         lstm(10, 4 * 11 + 20) + 10 * 16 + 4 * 7 + 10, n_read=2, n_write=2, long=True
@@ -110,7 +110,7 @@ CASES = {
     ),
     "neural Turing machine beside its controller": ntm_case(output="controller_and_reads", clip=0.5, long=True),
     # Two reads: key 5, strength, free gate and 3 modes each; key, strength, 2 gates, erase and value of the write head.
-    "differentiable neural computer": dnc_case(lstm(10, 2 * 10 + 18) + 10 * 16),
+    "differentiable neural computer": dnc_case(lstm(10, 2 * 10 + 18) + 10 * 16, long=True),
     "differentiable neural computer with all amendments": dnc_case(
         lstm(10, 2 * 10 + 18 + 3 * 5 + 4) + 10 * 16, masking=True, mask_floor=0.1, deallocation=True, sharpness=True
     ),

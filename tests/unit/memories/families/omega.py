@@ -33,7 +33,12 @@ def features_of(config: OmegaConfig) -> Callable[[Tensor, Mapping[str, Tensor]],
 def case(config: OmegaConfig, parameters: int | None = None, n_features: int | None = None, long: bool = False) -> Case:
     h, w = config.n_heads, config.head_width or D_MODEL // config.n_heads
     settings = omega.Settings(
-        config.chunk_tokens, config.window, config.objective, config.orthogonalise, config.update_every
+        config.chunk_tokens,
+        config.window,
+        config.objective,
+        config.orthogonalise,
+        config.update_every,
+        config.granularity,
     )
     return Case(
         config=config,
@@ -117,6 +122,36 @@ CASES = {
         ),
         n_features=5,
         long=True,
+    ),
+    # Of two tokens, since the contract wants the second output to depend on the second input; longer chunks are held
+    # to the oracle, the steps and any split in the tests of the rule and of this memory.
+    "omega per chunk": replace(
+        case(OmegaConfig(n_heads=2, chunk_tokens=2, window=1, granularity="chunk"), PROJECTIONS + 3 * GATE),
+        constant_start=True,
+    ),
+    "omega per chunk of one token": case(
+        OmegaConfig(n_heads=2, chunk_tokens=1, window=1, granularity="chunk", retains=False, initial_step_size=0.1),
+        PROJECTIONS + 2 * GATE,
+        long=True,
+    ),
+    "atlas per chunk": replace(
+        case(
+            OmegaConfig(
+                n_heads=2,
+                chunk_tokens=2,
+                window=1,
+                granularity="chunk",
+                orthogonalise=2,
+                update_every=2,
+                features="elementwise",
+                degree=1,
+                momentum=False,
+            ),
+            PROJECTIONS + 2 * GATE,
+            n_features=9,
+            long=True,
+        ),
+        constant_start=True,
     ),
     "bare omega of odd width": case(
         OmegaConfig(

@@ -26,7 +26,14 @@ def case(
 ) -> Case:
     h, w = config.n_heads, config.head_width or D_MODEL // config.n_heads
     n, e = n_features or w, config.expansion * w
-    options = omega_mlp.Options(config.chunk_tokens, config.gated, n == w, config.window, dot=config.objective == "dot")
+    options = omega_mlp.Options(
+        config.chunk_tokens,
+        config.gated,
+        n == w,
+        config.window,
+        dot=config.objective == "dot",
+        per_chunk=config.granularity == "chunk",
+    )
     oracle = partial(omega_mlp.memory, options=options, n_heads=h, normalise=config.normalise_qk, features=features)
     n_weights = n * e * (1 + config.gated) + e * w
     return Case(
@@ -46,6 +53,7 @@ def squares(x: Tensor) -> Tensor:
 
 
 SMALL = {"n_heads": 2, "chunk_tokens": 8, "expansion": 2, "window": 1}
+PER_CHUNK = SMALL | {"chunk_tokens": 5, "granularity": "chunk"}
 PROJECTIONS, HEADS_OF_A_GATE, NORM = 5 * 16 * 16 + 4 * 3 * 16, 2 * 16 + 2, 8
 
 CASES = {
@@ -62,6 +70,20 @@ CASES = {
         PROJECTIONS + 3 * HEADS_OF_A_GATE + NORM + 2 * (17 * 16 + 16 * 8),
         n_features=17,
         features=squares,
+    ),
+    "network written per chunk": case(
+        OmegaMlpConfig(**PER_CHUNK), PROJECTIONS + 3 * HEADS_OF_A_GATE + NORM + 2 * 2 * 8 * 16
+    ),
+    "network written per chunk of one": case(OmegaMlpConfig(**PER_CHUNK | {"chunk_tokens": 1}), long=True),
+    "network written per chunk without momentum": case(
+        OmegaMlpConfig(**PER_CHUNK, momentum=False, normalise_memory=True), long=True
+    ),
+    "network written per chunk without retention": case(OmegaMlpConfig(**PER_CHUNK, retains=False), long=True),
+    "gated network of squared keys written per chunk by dot product": case(
+        OmegaMlpConfig(**PER_CHUNK, objective="dot", gated=True, features="elementwise", degree=2),
+        n_features=17,
+        features=squares,
+        long=True,
     ),
     "network without momentum": case(OmegaMlpConfig(**SMALL, momentum=False), long=True),
     "network without retention": case(OmegaMlpConfig(**SMALL, retains=False), long=True),
