@@ -8,7 +8,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.rivals.rivalry import Rivalry
 from benchmarks.timing import Spread, copy_peak, matmul_peak, max_difference, print_table, time_interleaved
 
-FAMILIES = ("convolutional", "external", "linear", "mosaic", "mosaic_v2", "omega", "omega_mlp", "state_space")
+FAMILIES = (
+    "convolutional",
+    "external",
+    "gated_delta",
+    "linear",
+    "mosaic",
+    "mosaic_v2",
+    "omega",
+    "omega_mlp",
+    "state_space",
+)
 """Files of `benchmarks.rivals`."""
 
 
