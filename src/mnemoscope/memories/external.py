@@ -7,6 +7,7 @@ r_t are the reads of token t, joined, and h_t is the controller's output.
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import torch
@@ -71,13 +72,17 @@ class External(nn.Module, ABC, Generic[StateT]):
     def tokens(self, projected: Float[Tensor, "b t gates"], state: StateT, cell: Cell) -> tuple[Trace, StateT]:
         """All tokens, in the fastest way; weights and memories need not be formed."""
 
-    def one_by_one(self, projected: Float[Tensor, "b t gates"], state: StateT, cell: Cell) -> tuple[Trace, StateT]:
-        """All tokens, each as `token`, with weights and memories."""
-        done: list[Token] = []
+    def one_by_one(
+        self, projected: Float[Tensor, "b t gates"], state: StateT, cell: Cell, *, seen: bool
+    ) -> tuple[Trace, StateT]:
+        """All tokens, each as `token`; weights and memories are kept only to be `seen`."""
+        done = []
         for present in projected.unbind(1):
             token, state = self.token(present, state, cell)
-            done.append(token)
-        return Trace(*(torch.stack(parts, dim=1) for parts in zip(*done, strict=True))), state
+            done.append(token if seen else token[:2])
+        hidden, reads, *rest = (torch.stack(parts, dim=1) for parts in zip(*done, strict=True))
+        weights, memories = rest or (None, None)
+        return Trace(hidden, reads, weights, memories), state
 
     def step(self, x: Float[Tensor, "b d"], state: StateT) -> tuple[Float[Tensor, "b d"], StateT]:
         """One token, in constant time and memory."""
@@ -94,7 +99,7 @@ class External(nn.Module, ABC, Generic[StateT]):
         given: StateT = self.init_state(x.shape[0]) if state is None else state
         seen = self.addressing.observed or self.state.observed
         with without_autocast(x):
-            run = self.one_by_one if seen else self.tokens
+            run = partial(self.one_by_one, seen=True) if seen else self.tokens
             projected, cell = self.controller.project(x.to(wide)), self.controller.cell(wide)
             trace, last = run(projected, in_dtype(given, wide), cell)
         reads = trace.reads

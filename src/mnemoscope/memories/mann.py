@@ -117,7 +117,7 @@ class MANN(External[MANNState]):
 
     def tokens(self, projected: Float[Tensor, "b t gates"], state: MANNState, cell: Cell) -> tuple[Trace, MANNState]:
         """One by one."""
-        return self.one_by_one(projected, state, cell)
+        return self.one_by_one(projected, state, cell, seen=False)
 
     def token(self, projected: Float[Tensor, "b gates"], state: MANNState, cell: Cell) -> tuple[Token, MANNState]:
         """Write where was read last or where nobody has been, then read."""

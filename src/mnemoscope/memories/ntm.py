@@ -145,7 +145,7 @@ class NTM(External[NTMState]):
 
     def tokens(self, projected: Float[Tensor, "b t gates"], state: NTMState, cell: Cell) -> tuple[Trace, NTMState]:
         """One by one."""
-        return self.one_by_one(projected, state, cell)
+        return self.one_by_one(projected, state, cell, seen=False)
 
     def token(self, projected: Float[Tensor, "b gates"], state: NTMState, cell: Cell) -> tuple[Token, NTMState]:
         """Write where the write heads point, then read where the read heads point."""
