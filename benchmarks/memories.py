@@ -22,10 +22,9 @@ FAMILIES = (
 """Files of `benchmarks.rivals`."""
 
 
-def all_rivalries(families: tuple[str, ...] = FAMILIES) -> Iterator[Rivalry]:
-    """The rows, made one at a time: each may hold large tensors."""
-    for family in families:
-        yield from importlib.import_module(f"benchmarks.rivals.{family}").rivalries()
+def rivalries_of(family: str) -> Iterator[Rivalry]:
+    """The rows of a family, made one at a time: each may hold large tensors."""
+    yield from importlib.import_module(f"benchmarks.rivals.{family}").rivalries()
 
 
 def row(rivalry: Rivalry, matmul_rate: float, copy_rate: float) -> tuple[str, ...]:
@@ -56,7 +55,9 @@ def row(rivalry: Rivalry, matmul_rate: float, copy_rate: float) -> tuple[str, ..
 
 
 def run(families: tuple[str, ...] = FAMILIES) -> None:
-    """Print one row per rivalry."""
+    """Print one table per family as soon as it is measured, one row per rivalry."""
     header = ("work", "rival", "max difference", "ours", "theirs", "theirs / ours (10-90 %)", "bar", "", "of peak")
     matmul_rate, copy_rate = matmul_peak(), copy_peak()
-    print_table(header, [row(rivalry, matmul_rate, copy_rate) for rivalry in all_rivalries(families)])
+    for family in families:
+        print_table(header, [row(rivalry, matmul_rate, copy_rate) for rivalry in rivalries_of(family)])
+        print(flush=True)

@@ -105,7 +105,7 @@ def same_work(
         bar=bar,
         ours=lambda: differentiated(read(peer, x.clone(), chunk_tokens), wanted),
         theirs=lambda: differentiated(peer(x.clone())[0], wanted),
-        repeats=5,
+        repeats=7,
     )
 
 
@@ -154,5 +154,5 @@ def per_token(d: int, chunk_tokens: int) -> Rivalry:
         bar=5,
         ours=lambda: differentiated(omega_chunked(q, writes, None, rule)[0], leaves),
         theirs=lambda: differentiated(omega_recurrent(q, writes, empty, rule)[0], leaves),
-        repeats=5,
+        repeats=7,
     )
