@@ -29,13 +29,13 @@ class Show:
         from mnemoscope.tasks.options import config_of
 
         config = config_of(self.task, self.options)
+        task = build_task(config)
         module = inspect.getmodule(TASKS[self.task])
         print((module.__doc__ or "").strip() if module else self.task)
         print("\nparameters")
         for field in dataclasses.fields(config):
             if field.name != "kind":
                 print(f"  {field.name} = {getattr(config, field.name)!r}")
-        task = build_task(config)
         if task.vocab_size == 0:
             _print_vectors(task, self.seed)
             return 0
