@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -23,6 +24,14 @@ torch.utils.deterministic.fill_uninitialized_memory = True
 
 settings.register_profile("mnemoscope", deadline=None, derandomize=True)
 settings.load_profile("mnemoscope")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes what the user has kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MNEMOSCOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def pytest_configure(config: pytest.Config) -> None:

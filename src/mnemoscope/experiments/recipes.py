@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from mnemoscope.models import StackConfig
+from mnemoscope.models import StackConfig, parse_layout
 from mnemoscope.runs import describe
 from mnemoscope.tasks import MqarConfig, TextConfig
 from mnemoscope.training import Recipe, TrainConfig
@@ -89,7 +89,7 @@ def with_changes(recipe: Recipe, *, layout: str | None, steps: int | None, seed:
     """The recipe with another layout, number of steps or seed; its name says so."""
     train, model, changes = recipe.train, recipe.model, []
     if layout is not None:
-        model = replace(model, mixers=StackConfig.of(layout, vocab_size=model.vocab_size).mixers)
+        model = replace(model, mixers=parse_layout(layout))
         changes.append(layout)
     if steps is not None:
         train = replace(train, steps=steps, warmup_steps=min(train.warmup_steps, steps))

@@ -10,7 +10,7 @@ from mnemoscope.models.layout import parse_layout
 from mnemoscope.models.mixers import MixerConfig, Parallel, ParallelConfig, Serial, SerialConfig
 from mnemoscope.models.mosaic import Mosaic, MosaicConfig, MosaicState, build_mosaic
 from mnemoscope.models.mosaic_import import import_library, import_nano
-from mnemoscope.models.stack import Stack, StackConfig, StackState, build
+from mnemoscope.models.stack import Stack, StackConfig, StackState, VectorsConfig, build
 
 __all__ = [
     "Context",
@@ -26,6 +26,7 @@ __all__ = [
     "Stack",
     "StackConfig",
     "StackState",
+    "VectorsConfig",
     "build",
     "build_mosaic",
     "import_library",

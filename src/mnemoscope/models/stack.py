@@ -1,11 +1,11 @@
-"""A pre-norm stack: embedding, blocks of mixer and feed-forward, head.
+"""A pre-norm stack: embedding, blocks of mixer and feed-forward, head; of tokens, or of vectors.
 
 h <- h + mixer(rms(h))          h <- h + W_2 gelu(W_1 rms(h))          logits = W (rms(h))
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -17,19 +17,42 @@ from mnemoscope.memories.parts import NORM_EPSILON, Scan, require
 from mnemoscope.models.layout import parse_layout
 from mnemoscope.models.mixers import MixerConfig, build_mixer
 
+Inputs: TypeAlias = Int[Tensor, "b t"] | Float[Tensor, "b t c"]
+"""Tokens, or vectors where the stack has no tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorsConfig:
+    """Vectors in place of tokens: a linear layer reads them, and the head gives as many numbers as are wanted.
+
+    Args:
+        n_channels: numbers of an input, c.
+        n_outputs: numbers of an output.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    n_channels: int
+    n_outputs: int
+
+    def __post_init__(self) -> None:
+        for name in ("n_channels", "n_outputs"):
+            number = getattr(self, name)
+            require(number >= 1, f"stack.vectors.{name}", "at least 1", number, "count the numbers of the task")
+
 
 @dataclass(frozen=True, kw_only=True)
 class StackConfig:
     """A stack of blocks.
 
     Args:
-        vocab_size: tokens of the vocabulary.
+        vocab_size: tokens of the vocabulary; 0 for vectors.
         d_model: width of the residual stream.
         mixers: one per block, first block first; see `StackConfig.of` for layouts.
         mlp_ratio: width of the feed-forward part over d_model; 0 for none.
         tie_embeddings: use the embedding as the head.
         positions: "none" (the mixers see to order), or "learned" up to `max_tokens`.
         max_tokens: longest sequence of learned positions.
+        vectors: what is read and predicted in place of tokens; None for tokens. Vectors have no embedding to tie.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -41,9 +64,15 @@ class StackConfig:
     tie_embeddings: bool = True
     positions: Literal["none", "learned"] = "none"
     max_tokens: int | None = None
+    vectors: VectorsConfig | None = None
 
     def __post_init__(self) -> None:
-        require(self.vocab_size >= 2, "stack.vocab_size", "at least 2", self.vocab_size, "count the tokens of the task")
+        if self.vectors is None:
+            advice = "count the tokens of the task"
+            require(self.vocab_size >= 2, "stack.vocab_size", "at least 2", self.vocab_size, advice)
+        else:
+            require(self.vocab_size == 0, "stack.vocab_size", "0 with vectors", self.vocab_size, "use 0")
+            require(not self.tie_embeddings, "stack.tie_embeddings", "False with vectors", True, "use False")
         require(self.d_model >= 1, "stack.d_model", "at least 1", self.d_model, "use 64")
         require(len(self.mixers) >= 1, "stack.mixers", "at least one block", len(self.mixers), "give a layout")
         require(self.mlp_ratio >= 0, "stack.mlp_ratio", "0 or more", self.mlp_ratio, "use 0 for no feed-forward part")
@@ -59,6 +88,12 @@ class StackConfig:
     def of(cls, layout: str, *, vocab_size: int, d_model: int = 64, tie_embeddings: bool = True) -> "StackConfig":
         """A stack from a layout such as "attention(window=16), gated_delta"."""
         return cls(vocab_size=vocab_size, d_model=d_model, mixers=parse_layout(layout), tie_embeddings=tie_embeddings)
+
+    @classmethod
+    def of_vectors(cls, layout: str, *, n_channels: int, n_outputs: int, d_model: int = 64) -> "StackConfig":
+        """A stack of vectors from a layout."""
+        vectors = VectorsConfig(n_channels=n_channels, n_outputs=n_outputs)
+        return cls(vocab_size=0, d_model=d_model, mixers=parse_layout(layout), tie_embeddings=False, vectors=vectors)
 
 
 class StackState(NamedTuple):
@@ -113,23 +148,27 @@ class Blocks(nn.ModuleList):
 
 
 class Stack(nn.Module):
-    """Tokens in, logits out; or a stream: `prefill`, then `step` as often as one likes."""
+    """Tokens in, logits out; or a stream: `prefill`, then `step` as often as one likes.
+
+    With `config.vectors` it takes float vectors (b, t, c) instead, and `vocab` stands for the numbers of an output.
+    """
 
     def __init__(self, config: StackConfig) -> None:
         super().__init__()
-        d = config.d_model
+        d, vectors = config.d_model, config.vectors
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, d)
-        nn.init.normal_(self.embedding.weight, std=d**-0.5)
+        self.embedding = nn.Linear(vectors.n_channels, d) if vectors else nn.Embedding(config.vocab_size, d)
+        if vectors is None:
+            nn.init.normal_(self.embedding.weight, std=d**-0.5)
         self.positions = nn.Embedding(config.max_tokens, d) if config.max_tokens is not None else None
         width = round(d * config.mlp_ratio)
         self.blocks = Blocks(Block(mixer, d, width) for mixer in config.mixers)
         self.norm = nn.RMSNorm(d, NORM_EPSILON)
-        self.head = nn.Linear(d, config.vocab_size, bias=False)
+        self.head = nn.Linear(d, vectors.n_outputs if vectors else config.vocab_size, bias=False)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
 
-    def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t vocab"]:
+    def forward(self, tokens: Inputs) -> Float[Tensor, "b t vocab"]:
         """Logits of the next token at every position."""
         x = self._embed(tokens, 0)
         for block in self.blocks:
@@ -140,9 +179,7 @@ class Stack(nn.Module):
         """Nothing seen."""
         return StackState(tuple(block.mixer.init_state(batch) for block in self.blocks), 0)
 
-    def prefill(
-        self, tokens: Int[Tensor, "b t"], state: StackState | None = None
-    ) -> tuple[Float[Tensor, "b t vocab"], StackState]:
+    def prefill(self, tokens: Inputs, state: StackState | None = None) -> tuple[Float[Tensor, "b t vocab"], StackState]:
         """Read a piece of any length at once; continues from `state`."""
         state = state or self.init_state(tokens.shape[0])
         x, states = self._embed(tokens, state.n_tokens), []
@@ -151,7 +188,9 @@ class Stack(nn.Module):
             states.append(block_state)
         return self.head(self.norm(x)), StackState(tuple(states), state.n_tokens + tokens.shape[1])
 
-    def step(self, token: Int[Tensor, "b"], state: StackState) -> tuple[Float[Tensor, "b vocab"], StackState]:
+    def step(
+        self, token: Int[Tensor, "b"] | Float[Tensor, "b c"], state: StackState
+    ) -> tuple[Float[Tensor, "b vocab"], StackState]:
         """Read one token; constant time and memory where every block is recurrent or windowed."""
         x, states = self._embed(token.unsqueeze(1), state.n_tokens).squeeze(1), []
         for block, block_state in zip(self.blocks, state.blocks, strict=True):
@@ -159,7 +198,7 @@ class Stack(nn.Module):
             states.append(block_state)
         return self.head(self.norm(x)), StackState(tuple(states), state.n_tokens + 1)
 
-    def _embed(self, tokens: Int[Tensor, "b t"], start: int) -> Float[Tensor, "b t d"]:
+    def _embed(self, tokens: Inputs, start: int) -> Float[Tensor, "b t d"]:
         x = self.embedding(tokens)
         if self.positions is None:
             return x
@@ -185,7 +224,9 @@ class Stack(nn.Module):
         d, config = self.config.d_model, self.config
         mlp = 4 * batch * tokens * d * round(d * config.mlp_ratio)
         blocks = sum(block.mixer.flops(batch, tokens) + mlp for block in self.blocks)
-        return blocks + 2 * batch * tokens * d * config.vocab_size
+        vectors = config.vectors
+        ends = d * (vectors.n_channels + vectors.n_outputs if vectors else config.vocab_size)
+        return blocks + 2 * batch * tokens * ends
 
 
 def build(config: StackConfig, seed: int) -> Stack:

@@ -243,7 +243,7 @@ class Babi:
         return facts, [ask_relation(rng, facts, told) for told in self.config.asked_after("relations")]
 
     def _tell_events(self, rng: np.random.Generator, items: NDArray[np.int64]) -> tuple[Facts, list[Asked]]:
-        world, told, asked = World(items.size, self._size), [], []
+        world, told, asked = World.unknown(items.size, self._size), [], []
         for now in range(self.config.n_facts):
             must = _MUST[items, now] if now < _MUST.shape[1] else np.full_like(items, -1)
             told.append(world.step(rng, must))

@@ -7,6 +7,7 @@ The answer is scored and never read: where it is due stands "-".
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,8 +153,9 @@ def laid_out(
 
 def blank_words(is_list: NDArray[np.bool_], think_steps: int) -> NDArray[np.int64]:
     """What follows each story's questions: thinking steps and places for an answer, padded with -1."""
-    places = (np.arange(LIST_SLOTS) == 0) | is_list[:, None]
-    return np.pad(np.where(places, _BLANK, _NONE), ((0, 0), (think_steps, 0)), constant_values=_BLANK)
+    blanks = np.full((is_list.size, think_steps + LIST_SLOTS), _BLANK)
+    blanks[~is_list, think_steps + 1 :] = _NONE
+    return blanks
 
 
 def ask(rng: np.random.Generator, world: World, items: NDArray[np.int64]) -> Asked:
@@ -251,10 +253,22 @@ def answers_to(question: str, n_places: int, n_objects: int) -> set[int]:
 
 
 def _sentence(template: str, rows: int, **words: NDArray[np.int64]) -> NDArray[np.int64]:
-    columns = [words[word] if word in words else np.full(rows, _TOKEN[word]) for word in template.split()]
-    columns += [np.full(rows, _NONE)] * (_WIDTH - len(columns))
-    return np.stack(columns, axis=1)
+    sentences = np.empty((rows, _WIDTH), dtype=np.int64)
+    sentences[:] = _fixed_words(template)
+    for column, word in enumerate(template.split()):
+        if word in words:
+            sentences[:, column] = words[word]
+    return sentences
+
+
+@cache
+def _fixed_words(template: str) -> NDArray[np.int64]:
+    """The words of a template that are in the vocabulary; -1 for others, and after the last."""
+    tokens = [_TOKEN.get(word, _NONE) for word in template.split()]
+    return np.array(tokens + [_NONE] * (_WIDTH - len(tokens)))
 
 
 def _one_word(answers: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.pad(answers[:, None], ((0, 0), (0, LIST_SLOTS - 1)), constant_values=_NONE)
+    words = np.full((answers.size, LIST_SLOTS), _NONE)
+    words[:, 0] = answers
+    return words

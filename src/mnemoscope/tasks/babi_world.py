@@ -55,27 +55,20 @@ class Size:
 class World:
     """People and objects of `rows` stories after the facts so far; -1 is unknown, nobody or never."""
 
-    def __init__(self, rows: int, size: Size) -> None:
-        people, objects = (rows, size.people), (rows, size.objects)
-        self.size, self.now = size, -1
-        self.place = np.full(people, -1)
-        """Where somebody is."""
-        self.moved = np.full(people, -1)
-        """The fact by which they came there."""
-        self.changed = np.full(people, -1)
-        """The newest fact by which what they carry changed."""
-        self.holder = np.full(objects, -1)
-        """Who carries an object."""
-        self.held = np.full(objects, -1)
-        """The fact by which its newest holder got it."""
-        self.dropped = np.full(objects, -1)
-        """The fact by which it was dropped, where nobody carries it."""
-        self.at = np.full(objects, -1)
-        """Where it is."""
-        self.came = np.full(objects, -1)
-        """The fact by which it came there: a move of its holder, or its being taken for the first time."""
-        self.before = np.full(objects, -1)
-        """Where it was before that."""
+    def __init__(self, size: Size, now: int, people: NDArray[np.int64], objects: NDArray[np.int64]) -> None:
+        self.size, self.now = size, now
+        self._people, self._objects = people, objects
+        self.place, self.moved, self.changed = people
+        """Where somebody is, the fact by which they came there, the newest one by which what they carry changed."""
+        self.holder, self.held, self.dropped, self.at, self.came, self.before = objects
+        """Who carries an object, the fact by which its newest holder got it, the fact by which it was dropped (where
+        nobody carries it), where it is, the fact by which it came there (a move of its holder, or its being taken for
+        the first time), and where it was before that."""
+
+    @classmethod
+    def unknown(cls, rows: int, size: Size) -> "World":
+        """Before the first fact."""
+        return cls(size, -1, np.full((3, rows, size.people), -1), np.full((6, rows, size.objects), -1))
 
     @property
     def carried(self) -> NDArray[np.int64]:
@@ -84,16 +77,7 @@ class World:
 
     def of(self, rows: NDArray[np.int64]) -> "World":
         """The world of some of the stories, for questions about it."""
-        part = World(0, self.size)
-        part.now, part.place, part.moved, part.changed = (
-            self.now,
-            self.place[rows],
-            self.moved[rows],
-            self.changed[rows],
-        )
-        part.holder, part.held, part.dropped = self.holder[rows], self.held[rows], self.dropped[rows]
-        part.at, part.came, part.before = self.at[rows], self.came[rows], self.before[rows]
-        return part
+        return World(self.size, self.now, self._people[:, rows], self._objects[:, rows])
 
     def step(self, rng: np.random.Generator, must: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
         """One more thing happens; returns kind, who, what and where, each of shape (b,).
@@ -103,17 +87,18 @@ class World:
             must: TAKE: somebody takes something; MOVE: somebody who carries something moves; -1: anything. Shape (b,).
         """
         self.now += 1
-        room = self.carried < MAX_CARRIED
+        carried, held = self.carried, self.holder >= 0
+        room = carried < MAX_CARRIED
         takes, gives = self._takes(room), self._gives(room)
         possible = np.ones((len(room), 4), dtype=np.bool_)
-        possible[:, TAKE], possible[:, DROP] = takes.any((1, 2)), (self.holder >= 0).any(1)
-        possible[:, GIVE] = gives.any((1, 2))
+        for act, choices in ((TAKE, takes), (DROP, held), (GIVE, gives)):
+            possible[:, act] = choices.reshape(len(room), -1).any(axis=1)
         possible = np.where(must[:, None] < 0, possible, np.arange(4) == must[:, None])
         chances = np.cumsum(possible * _WEIGHTS, axis=1)
         kind = (rng.random((len(room), 1)) * chances[:, -1:] >= chances).sum(axis=1)
         facts = np.zeros((3, len(room)), dtype=np.int64)
-        movers = (self.carried > 0) | (must[:, None] < 0)
-        for act, choices in ((MOVE, movers), (TAKE, takes), (DROP, self.holder >= 0), (GIVE, gives)):
+        movers = (carried > 0) | (must[:, None] < 0)
+        for act, choices in ((MOVE, movers), (TAKE, takes), (DROP, held), (GIVE, gives)):
             rows = np.flatnonzero(kind == act)
             facts[:, rows] = (self._move, self._take, self._drop, self._give)[act](rng, rows, choices[rows])
         return kind, *facts
@@ -192,11 +177,13 @@ def draw_relations(rng: np.random.Generator, rows: int, n_places: int, n_facts: 
     fact is told from either of its places.
     """
     directions, left = np.zeros((rows, n_facts), dtype=np.int64), np.arange(rows)
+    stride = STEPS @ [4 * n_places, 1]
     while left.size:
-        directions[left] = rng.integers(4, size=(left.size, n_facts))
-        path = np.concatenate([np.zeros((left.size, 1, 2), int), STEPS[directions[left]].cumsum(axis=1)], axis=1)
-        spots = np.sort(path @ [4 * n_places, 1], axis=1)
-        left = left[(np.diff(spots, axis=1) == 0).any(axis=1)]
+        drawn = directions[left] = rng.integers(4, size=(left.size, n_facts))
+        spots = np.zeros((left.size, n_facts + 1), dtype=np.int64)
+        stride[drawn].cumsum(axis=1, out=spots[:, 1:])
+        spots.sort(axis=1)
+        left = left[(spots[:, 1:] == spots[:, :-1]).any(axis=1)]
     places = np.argsort(rng.random((rows, n_places)), axis=1)[:, : n_facts + 1]
     order = np.argsort(rng.random((rows, n_facts)), axis=1)
     ends = [np.take_along_axis(part, order, axis=1) for part in (places[:, 1:], places[:, :-1], directions)]

@@ -3,10 +3,14 @@
     "prose"   pydoc_data.topics: the language reference, topics in sorted order
     "code"    the top-level modules of the standard library (*.py), in sorted order; no packages, so no tests
     a path    the file, or every text file below the folder, in sorted order of relative path
+    hub:...   a data set on the Hugging Face hub, see `mnemoscope.tasks.hub`
 
 Parts are joined by an empty line. In a folder, text files are those with a suffix of `TEXT_SUFFIXES`; names that
 begin with a dot are passed over, and symbolic links to folders are not followed. A file that is named itself may
 have any suffix. A file called "prose" is reached as "./prose".
+
+Files are read as a whole, and checked to be UTF-8: text must fit into memory, about twice while it is
+checked. Text from the hub is mapped from the file that keeps it, which nobody changes.
 """
 
 import difflib
@@ -16,23 +20,44 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mnemoscope.tasks.hub import PREFIX, hub_file
+
 TEXT_SUFFIXES = (".md", ".markdown", ".org", ".rst", ".tex", ".text", ".txt")
 """Suffixes, in any case, of the files that are read from a folder."""
 
 _JOINT = b"\n\n"
 
 
+def corpus_bytes(corpus: str, max_bytes: int | None = None) -> NDArray[np.uint8]:
+    """The first `max_bytes` bytes of a corpus, or all of them, as an array that cannot be written to.
+
+    Raises:
+        ValueError: see `load_corpus`; a corpus on the hub that cannot be had, or without `max_bytes`.
+    """
+    if corpus.startswith(PREFIX) and max_bytes is not None:
+        return np.asarray(np.memmap(hub_file(corpus, max_bytes), dtype=np.uint8, mode="r"))
+    return np.frombuffer(load_corpus(corpus), dtype=np.uint8)[:max_bytes]
+
+
 def load_corpus(corpus: str) -> bytes:
     """Read a corpus; a second call with unchanged files returns the same object.
 
     Args:
-        corpus: "prose", "code", or a path of UTF-8 text.
+        corpus: "prose", "code", or a path of UTF-8 text; none on the hub, which has no end.
 
     Raises:
         ValueError: a missing path, a folder without text, or a file that is empty, binary or not UTF-8.
     """
     if corpus in EMBEDDED:
         return _read_embedded(corpus)
+    if corpus.startswith(PREFIX):
+        raise ValueError(
+            f"corpus {corpus!r}: must be 'prose', 'code' or a path here, where nothing says after how many bytes to "
+            "stop reading; mnemoscope.tasks.hub.hub_file(corpus, max_bytes) gives the path of a file with the text"
+        )
     files = _find_files(corpus)
     stamps = tuple((os.fspath(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
     if not any(n_bytes for _, _, n_bytes in stamps):

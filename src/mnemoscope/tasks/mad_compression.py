@@ -127,12 +127,13 @@ class MadCompression:
         scored = tokens < self._n_clean
         targets = np.full_like(inputs, IGNORE)
         targets[:, asked] = np.where(scored, tokens, IGNORE)
+        query = np.cumsum(scored, axis=1) - 1
         known = {
             # Nothing stands between a token and itself; an autoencoder's outputs all come from the end.
             "distance": np.full(n, n) if causal else n - order,
-            "item": order,
-            "load": np.full(n, n),
-            "query": np.cumsum(scored, axis=1) - 1,
+            "item": query,
+            "load": np.broadcast_to(scored.sum(axis=1, keepdims=True), scored.shape),
+            "query": query,
         }
         about = {name: np.full_like(inputs, -1) for name in known}
         for name, values in known.items():

@@ -33,8 +33,9 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 
 from mnemoscope.contracts.batch import Batch
-from mnemoscope.tasks.retrieval import Part, Prompt, Retrieval, byte_words, check_room, part
+from mnemoscope.tasks.retrieval import Part, Prompt, Retrieval, check_room, part
 from mnemoscope.tasks.streams import Split
+from mnemoscope.tasks.tokenisers import byte_words
 
 _KEYS = """
 anchor barrel basket bridge candle carpet drawer engine flower fossil guitar hammer island jacket kettle ladder

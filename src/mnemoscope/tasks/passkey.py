@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 
 from mnemoscope.contracts.batch import Batch
-from mnemoscope.tasks.retrieval import Prompt, Retrieval, byte_words, check_room, part
+from mnemoscope.tasks.retrieval import Prompt, Retrieval, check_room, part
 from mnemoscope.tasks.streams import Split
+from mnemoscope.tasks.tokenisers import byte_words
 
 PROMPT = Prompt(
     prefix="One line of this text says a passkey. Keep it in mind.",

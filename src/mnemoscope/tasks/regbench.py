@@ -16,9 +16,7 @@ which split owns it, so a held-out language is a new one (OOD); with `held_out="
 strings of the training automata (IID). The lengths of all strings of a row have an owner too, so no split shows a row
 of another either way.
 
-How well is it done? `accuracy`, `tvd` and `kl` compare predictions with the exact distributions of `RegBench.draw`;
-`ngram_predictions` is what counting within the sequence reaches. A predictor that is right but sure (all mass on one
-letter) has an accuracy of 1 and still a TVD of about .38, so the two must be read together.
+`RegBench.draw` gives the exact distributions too; `mnemoscope.tasks.regbench_metrics` compares predictions with them.
 
 Source: Akyürek, Wang, Kim, Andreas, "In-Context Language Learning" (2024); berlino/seq_icl, commit 9b9223d, `dfa.py`
 and `ngram.py`; sizes and figures also from "Memory Mosaics" (2024), figure 11. What differs: an own generator, free of
@@ -44,8 +42,6 @@ MOSAIC_ENVIRONMENTS = (100, 500, 1000, 2500, 40_000)
 
 PUBLISHED_ENVIRONMENTS = (1000, 2500, 5000, 10_000, 20_000, 40_000)
 """Training automata in "In-Context Language Learning"; 500 more for validation and 500 for the test."""
-
-SMOOTHING = 1e-7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +183,7 @@ class RegBench:
     def _batch(self, rows: _Rows) -> Batch:
         """`item` is the state, `load` how many there are, `distance` to what followed the state when last scored.
 
-        In a state that is scored for the first time no token of the past helps: its distance is -1.
+        In a state that is scored for the first time no token of the past tells what may follow: its distance is 0.
         """
         tokens = rows.tokens.astype(np.int64)
         targets = tokens[:, 1:]
@@ -216,93 +212,6 @@ class RegBench:
         """What the data depend on beside config, seed and step, and a digest of the training rows."""
         digest = hashlib.sha256(self._splits["train"].tokens.tobytes()).hexdigest()
         return {"name": "regbench", "numpy": np.__version__, "sha256": digest}
-
-
-def visited(truth: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The positions of the published plots: after every letter and separator, those before a separator too."""
-    return truth.sum(-1) > 0
-
-
-def inside_strings(truth: NDArray[np.float64], inputs: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """The positions of the published training log: `visited`, without those whose next input is a separator."""
-    next_is_letter = np.ones(inputs.shape, dtype=np.bool_)
-    next_is_letter[:, :-1] = inputs[:, 1:] != SEPARATOR
-    return visited(truth) & next_is_letter
-
-
-def accuracy(predicted: NDArray[np.float64], truth: NDArray[np.float64], at: NDArray[np.bool_]) -> float:
-    """How often the greedy token is one that the automaton may emit.
-
-    Args:
-        predicted: probabilities or logits, shape (b, t, 20).
-        truth: from `RegBench.draw`.
-        at: the positions that count, shape (b, t): `visited` or `inside_strings`.
-    """
-    greedy = predicted[at].argmax(-1)
-    return float((truth[at][np.arange(greedy.size), greedy] > 0).mean())
-
-
-def tvd(predicted: NDArray[np.float64], truth: NDArray[np.float64], at: NDArray[np.bool_]) -> float:
-    """Total variation distance: half the sum of absolute differences of probabilities, mean over positions.
-
-    The published training log leaves out the half; the published plots have it.
-    """
-    return float(np.abs(predicted[at] - truth[at]).sum(-1).mean() / 2)
-
-
-def kl(predicted: NDArray[np.float64], truth: NDArray[np.float64], at: NDArray[np.bool_]) -> float:
-    """Nats that predictions cost beyond the truth, mean over positions; 1e-7 is added within both logarithms."""
-    p, q = truth[at], predicted[at]
-    return float((p * (np.log(p + SMOOTHING) - np.log(q + SMOOTHING))).sum(-1).mean())
-
-
-def ngram_predictions(inputs: NDArray[np.int64], order: int) -> NDArray[np.float64]:
-    """Next-token probabilities by counting n-grams in what was read so far of each sequence, with back-off.
-
-    A string is counted with order - 1 pads before it. A letter that has followed the last order - 1 tokens gets its
-    share of all their occurrences, the present one included; the letters known otherwise divide the rest in
-    proportion to the prediction of the next lower order. Order 1 is the share among all tokens, pads included.
-
-    Args:
-        inputs: from a batch, shape (b, t).
-        order: n, 2 or 3 in the published baselines; at least 1.
-
-    Returns:
-        shape (b, t, 20), 0 at padding. Rows may sum to less than 1: where all known letters have followed, nobody
-        gets the rest.
-    """
-    rows, base = np.arange(len(inputs)), SEPARATOR
-    counts = [np.zeros((len(inputs), base**n)) for n in range(1, order + 1)]
-    context = np.zeros(len(inputs), dtype=np.int64)
-    predicted = np.zeros((*inputs.shape, SEPARATOR + 1))
-    _count_pads(counts, np.ones(len(inputs), dtype=np.bool_))
-    for t in range(inputs.shape[1]):
-        letter = (inputs[:, t] != SEPARATOR) & (inputs[:, t] != PAD)
-        for n, table in enumerate(counts):
-            table[rows[letter], (context % base**n * base + inputs[:, t])[letter]] += 1
-        context = np.where(letter, (context * base + inputs[:, t]) % base ** (order - 1), 0)
-        _count_pads(counts, inputs[:, t] == SEPARATOR)
-        predicted[:, t, 1:SEPARATOR] = _backed_off(counts, context)
-    predicted[inputs == PAD] = 0
-    return predicted
-
-
-def _count_pads(counts: list[NDArray[np.float64]], starts: NDArray[np.bool_]) -> None:
-    for n, table in enumerate(counts, start=1):
-        table[starts, 0] += len(counts) - n
-
-
-def _backed_off(counts: list[NDArray[np.float64]], context: NDArray[np.int64]) -> NDArray[np.float64]:
-    rows, letters = np.arange(len(context))[:, None], np.arange(1, SEPARATOR)
-    found = counts[0][:, 1:] / np.maximum(counts[0].sum(1, keepdims=True), 1)
-    for n in range(1, len(counts)):
-        place = (context % SEPARATOR**n)[:, None]
-        direct = counts[n][rows, place * SEPARATOR + letters] / np.maximum(counts[n - 1][rows, place], 1)
-        lower = np.where(direct > 0, 0.0, found)
-        mass = lower.sum(1, keepdims=True)
-        share = np.divide(1 - direct.sum(1, keepdims=True), mass, where=mass > 0, out=np.zeros_like(mass))
-        found = direct + lower * share
-    return found
 
 
 def _rows(config: RegBenchConfig, split: Split, reused: Automata | None) -> _Rows:
@@ -349,11 +258,11 @@ def _padded(rows: _Rows, width: int) -> _Rows:
 
 
 def _since_last_visit(states: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Tokens between every position and the one after the last with the same state in its row; -1: there is none."""
+    """Tokens between every position and the one after the last with the same state in its row; 0: there is none."""
     order = np.argsort(states, axis=1, kind="stable")
     ordered = np.take_along_axis(states, order, axis=1)
-    since = np.full(states.shape, -1)
-    since[:, 1:] = np.where(ordered[:, 1:] == ordered[:, :-1], np.diff(order, axis=1) - 1, -1)
+    since = np.zeros(states.shape, dtype=np.int64)
+    since[:, 1:] = np.where(ordered[:, 1:] == ordered[:, :-1], np.diff(order, axis=1) - 1, 0)
     found = np.empty_like(since)
     np.put_along_axis(found, order, since, axis=1)
     return found

@@ -27,9 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnemoscope.contracts.batch import IGNORE, Batch
-from mnemoscope.tasks.corpus import EMBEDDED, load_corpus
+from mnemoscope.tasks.corpus import EMBEDDED, corpus_bytes
 from mnemoscope.tasks.streams import Split, draw_owned, split_index, split_stream
 from mnemoscope.tasks.text import HELD_OUT, split_spans
+from mnemoscope.tasks.tokenisers import byte_words as byte_words  # public name of this file too
 
 LINE = b"\nThe sky is wide. The field is quiet."
 """One line of filler."""
@@ -111,7 +112,7 @@ class Haystack:
         self.step = step_of(kind)
         self.n_bytes = n_bytes - n_bytes % self.step
         self.n_places = self.n_bytes // self.step + 1
-        self._corpus = None if kind in ("filler", "newlines") else np.frombuffer(load_corpus(kind), dtype=np.uint8)
+        self._corpus = None if kind in ("filler", "newlines") else corpus_bytes(kind)
         if self._corpus is None:
             return
         fewest = HELD_OUT * self.n_bytes
@@ -291,11 +292,6 @@ def match_by_depth(matches: NDArray[np.bool_], depths: NDArray[np.float64], n_de
     counts = np.bincount(bins, minlength=n_depths)
     shares = np.full(n_depths, np.nan)
     return np.divide(np.bincount(bins, weights=matches, minlength=n_depths), counts, out=shares, where=counts > 0)
-
-
-def byte_words(tokens: Sequence[int]) -> list[str]:
-    """Bytes as ASCII characters where they are visible ones, a space as an underscore, others as two hex digits."""
-    return ["_" if t == 32 else chr(t) if 32 < t < 127 else f"{t:02x}" for t in tokens]
 
 
 def _last_space(text: NDArray[np.uint8]) -> NDArray[np.int64]:

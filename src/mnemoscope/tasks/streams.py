@@ -27,6 +27,8 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 _WORD = 64
 _SHARES = 20
 _ODD = np.uint64(0x9E3779B97F4A7C15)
+_SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
+_FACTORS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
 def task_rng(seed: int, split: Split, step: int) -> np.random.Generator:
@@ -80,8 +82,8 @@ def owners(content: NDArray[np.int64]) -> NDArray[np.int64]:
         content: integers of shape (rows, columns) that tell sequences apart: all that must not recur.
     """
     state = np.full(content.shape[0], content.shape[1], dtype=np.uint64)
-    for column in content.T.astype(np.uint64):
-        state = _mixed(state ^ _mixed(column + _ODD))
+    for column in _mixed(np.ascontiguousarray(content.T).astype(np.uint64) + _ODD):
+        state = _mixed(state ^ column)
     return np.maximum((state % _SHARES).astype(np.int64) - (_SHARES - 3), 0)
 
 
@@ -121,9 +123,9 @@ def draw_owned(
 
 def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the result depends on every bit of x."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    x = (x ^ (x >> _SHIFTS[0])) * _FACTORS[0]
+    x = (x ^ (x >> _SHIFTS[1])) * _FACTORS[1]
+    return x ^ (x >> _SHIFTS[2])
 
 
 def _stream(key: int, split: Split, step: int) -> np.random.Generator:

@@ -1,4 +1,4 @@
-"""Text, byte by byte: predict the next byte of a window of a corpus.
+"""Text: predict the next token of a window of a corpus; a token is a byte, or what another tokeniser makes of text.
 
 One window of `TextConfig(length=6)` over a corpus that reads "... the cat ...":
 
@@ -13,6 +13,12 @@ The corpus is cut by position, and no window straddles a cut:
 Training windows start anywhere. Those of validation and test lie on a grid on which they do not overlap, and
 a batch never holds one twice, so that the sequences of a batch are as independent as the corpus allows. Two
 batches may share windows: for an evaluation, ask for one large batch.
+
+Tokenisers are those of `mnemoscope.tasks.tokenisers`. The corpus is cut before it is tokenised, each split alone, so
+that no token straddles a cut; where tokens are not bytes, a cut moves back to the start of its character. Losses are
+nats per token; to compare tokenisers, `bits_per_byte` spreads them over the bytes of the split:
+
+    (loss * tokens + nats that the tokens do not tell) / (bytes * ln 2)
 """
 
 import hashlib
@@ -27,11 +33,17 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 
 from mnemoscope.contracts.batch import Batch
-from mnemoscope.tasks.corpus import EMBEDDED, load_corpus
-from mnemoscope.tasks.streams import Split, split_index
+from mnemoscope.tasks.corpus import EMBEDDED, corpus_bytes
+from mnemoscope.tasks.entropy import bigram_entropy, unigram_entropy
+from mnemoscope.tasks.hub import PREFIX, parse_hub
+from mnemoscope.tasks.streams import SPLITS, Split, split_index
+from mnemoscope.tasks.tokenisers import Tokeniser, build_tokeniser, character_start, whole_size
 
 HELD_OUT = 20
 """One part in so many is the validation split, and one more the test split."""
+
+BPE_VOCAB = 1024
+"""Tokens of BPE where none are named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +52,13 @@ class TextConfig:
 
     Args:
         kind: names the task in a stored config.
-        corpus: "prose", "code", or the path of a UTF-8 file or folder (see `mnemoscope.tasks.corpus`).
-        length: tokens (bytes) of a sequence, at least 1.
-        max_bytes: use only so many bytes from the start of the corpus; None: all of it.
+        corpus: "prose", "code", the path of a UTF-8 file or folder (see `mnemoscope.tasks.corpus`), or "hub:owner/name"
+            (see `mnemoscope.tasks.hub`).
+        length: tokens of a sequence, at least 1.
+        max_bytes: use only so many bytes from the start of the corpus; None: all of it. A corpus on the hub needs it.
+        tokeniser: "bytes", "characters", "bpe", or the path of a tokenizer.json (see `mnemoscope.tasks.tokenisers`).
+        bpe_vocab: tokens of "bpe", at least the 256 bytes; fewer if the training split has fewer pairs that recur.
+            None: `BPE_VOCAB`, and nothing for the other tokenisers.
 
     Raises:
         ValueError: a value out of its range. The corpus itself is read by `Text`.
@@ -54,10 +70,16 @@ class TextConfig:
     corpus: str = "prose"
     length: int = 256
     max_bytes: int | None = None
+    tokeniser: str = "bytes"
+    bpe_vocab: int | None = None
 
     def __post_init__(self) -> None:
         if not self.corpus:
             raise ValueError("TextConfig.corpus: must be 'prose', 'code' or a path, got an empty string")
+        if not self.tokeniser:
+            raise ValueError(
+                "TextConfig.tokeniser: must be 'bytes', 'characters', 'bpe' or a path, got an empty string"
+            )
         if self.length < 1:
             raise ValueError(f"TextConfig.length: must be at least 1, got {self.length}; nearest valid: 1")
         fewest = _bytes_needed(self.length)
@@ -65,6 +87,28 @@ class TextConfig:
             raise ValueError(
                 f"TextConfig.max_bytes: must be None or at least {HELD_OUT} * (length + 1) = {fewest}, so that "
                 f"the validation and test splits hold a window, got {self.max_bytes}; nearest valid: {fewest}"
+            )
+        if self.corpus.startswith(PREFIX):
+            parse_hub(self.corpus)
+            if self.max_bytes is None:
+                raise ValueError(
+                    f"TextConfig.max_bytes: must say where to stop reading a corpus on the hub, got None; use at least "
+                    f"{fewest}, for instance 10_000_000"
+                )
+        self._check_bpe_vocab()
+
+    def _check_bpe_vocab(self) -> None:
+        if self.bpe_vocab is None:
+            return
+        if self.tokeniser != "bpe":
+            raise ValueError(
+                f"TextConfig.bpe_vocab: must be None where the tokeniser is not 'bpe', got {self.bpe_vocab} with "
+                f"{self.tokeniser!r}; nearest valid: None"
+            )
+        if self.bpe_vocab < 256:
+            raise ValueError(
+                f"TextConfig.bpe_vocab: must be at least 256, one for each byte, got {self.bpe_vocab}; "
+                "nearest valid: 256"
             )
 
 
@@ -76,20 +120,29 @@ class Text:
         ValueError: a corpus that cannot be read, or is too short for one window in every split.
     """
 
-    unit: str = "bits per byte"
-    vocab_size: int = 256
-
     def __init__(self, config: TextConfig) -> None:
         self.config = config
         self.length: int = config.length
-        self._bytes = np.frombuffer(load_corpus(config.corpus)[: config.max_bytes], dtype=np.uint8)
+        self._bytes = corpus_bytes(config.corpus, config.max_bytes)
         self._check_long_enough()
-        spans = split_spans(self._bytes.size)
-        self._splits = {split: self._bytes[start:stop] for split, (start, stop) in spans.items()}
+        texts = self._cut()
+        self.tokeniser: Tokeniser = build_tokeniser(config.tokeniser, config.bpe_vocab or BPE_VOCAB, texts["train"])
+        self.vocab_size: int = self.tokeniser.vocab_size
+        encoded = {split: self.tokeniser.encode(text) for split, text in texts.items()}
+        self._splits = {split: tokens for split, (tokens, _) in encoded.items()}
+        self._n_bytes = {split: text.size for split, text in texts.items()}
+        self._nats_beyond = {split: nats for split, (_, nats) in encoded.items()}
+        self._check_enough_tokens()
+        self.unit: str = "accuracy" if None in self._nats_beyond.values() else "bits per byte"
+        """Accuracy where the tokens do not tell the text, so that there are no bits per byte."""
         self.chance_loss: float = unigram_entropy(self._splits["train"])
-        """Entropy of the training split's byte frequencies, in nats: what a predictor without context reaches."""
-        self.memoryless_loss: float = bigram_entropy(self._splits["train"])
-        """Entropy of a byte of the training split given the one before, in nats."""
+        """Entropy of the training split's token frequencies, in nats: what a predictor without context reaches."""
+        self.memoryless_loss: float = bigram_entropy(self._splits["train"], self.vocab_size)
+        """Entropy of a token of the training split given the one before, in nats.
+
+        That is what the best such predictor loses on the training split itself. Where most pairs of a large
+        vocabulary are seen once or twice, it loses more on text that it has not counted.
+        """
         self.floor_loss: None = None
 
     def batch(self, rng: np.random.Generator, size: int, split: Split) -> Batch:
@@ -115,17 +168,44 @@ class Text:
         split_index(split)
         return None if split == "train" else self._splits[split].size // (self.length + 1)
 
+    def bits_per_byte(self, loss: float, split: Split) -> float:
+        """The mean loss over targets of a split, in nats per token, as bits per byte of its text.
+
+        Raises:
+            ValueError: if the tokens do not tell the text, or an unknown split.
+        """
+        split_index(split)
+        beyond, n_bytes = self._nats_beyond[split], self._n_bytes[split]
+        if beyond is None:
+            raise ValueError(
+                f"Text.bits_per_byte: the tokens must tell the text, got the tokeniser {self.config.tokeniser!r}, "
+                f"which loses some of the {split} split; compare its losses in nats per token among themselves"
+            )
+        return (loss * (self._splits[split].size / n_bytes) + beyond / n_bytes) / math.log(2)
+
     def words(self, tokens: Sequence[int]) -> list[str]:
-        """Bytes as ASCII characters where they are visible ones, a space as an underscore, others as two hex digits."""
-        return ["_" if t == 32 else chr(t) if 32 < t < 127 else f"{t:02x}" for t in tokens]
+        """Tokens in visible characters, a space as an underscore; bytes beyond ASCII as two hex digits."""
+        return self.tokeniser.words(tokens)
 
     def manifest(self) -> dict[str, str | int]:
         """What the data depend on beside config, seed and step; embedded corpora depend on the Python version."""
         versions = {"numpy": np.__version__}
         if self.config.corpus in EMBEDDED:
             versions["python"] = platform.python_version()
-        digest = hashlib.sha256(self._bytes.tobytes()).hexdigest()
-        return {"name": self.config.corpus, "bytes": self._bytes.size, "sha256": digest, **versions}
+        digest = hashlib.sha256(self._bytes.data).hexdigest()
+        about = {"name": self.config.corpus, "bytes": self._bytes.size, "sha256": digest}
+        return {**about, **versions, **self.tokeniser.manifest()}
+
+    def _cut(self) -> dict[Split, NDArray[np.uint8]]:
+        """The text of every split."""
+        if self.config.tokeniser == "bytes":
+            return {split: self._bytes[slice(*span)] for split, span in split_spans(self._bytes.size).items()}
+        self._bytes = self._bytes[: whole_size(self._bytes)]
+        spans = split_spans(self._bytes.size)
+        return {
+            split: self._bytes[slice(*(character_start(self._bytes, edge) for edge in span))]
+            for split, span in spans.items()
+        }
 
     def _check_long_enough(self) -> None:
         fewest, n_bytes = _bytes_needed(self.length), self._bytes.size
@@ -136,13 +216,23 @@ class Text:
                 f"got {n_bytes}; use a longer corpus{_or_shorter(n_bytes // HELD_OUT)}"
             )
 
+    def _check_enough_tokens(self) -> None:
+        fewest, split = min((self._splits[split].size, split) for split in SPLITS)
+        if fewest <= self.length:
+            raise ValueError(
+                f"Text: every split must hold length + 1 = {self.length + 1} tokens, got {fewest} in the {split} split "
+                f"of corpus {self.config.corpus!r} under the tokeniser {self.config.tokeniser!r}; use a longer corpus"
+                f"{_or_shorter(fewest)}"
+            )
+
     def _check_enough_windows(self, size: int, split: Split) -> None:
-        n_bytes, n_windows = self._splits[split].size, self.n_sequences(split)
+        n_tokens, n_windows = self._splits[split].size, self.n_sequences(split)
+        noun = "bytes" if self.config.tokeniser == "bytes" else "tokens"
         if n_windows is not None and size > n_windows:
             raise ValueError(
                 f"Text.batch: size must be at most {n_windows}, the disjoint windows of length {self.length} in "
-                f"the {n_bytes} bytes of the {split} split, got {size}; use size <= {n_windows}, or a longer "
-                f"corpus{_or_shorter(n_bytes // size)}"
+                f"the {n_tokens} {noun} of the {split} split, got {size}; use size <= {n_windows}, or a longer "
+                f"corpus{_or_shorter(n_tokens // size)}"
             )
 
 
@@ -151,21 +241,6 @@ def split_spans(n_bytes: int) -> dict[Split, tuple[int, int]]:
     held_out = n_bytes // HELD_OUT
     validation, test = n_bytes - 2 * held_out, n_bytes - held_out
     return {"train": (0, validation), "validation": (validation, test), "test": (test, n_bytes)}
-
-
-def unigram_entropy(data: NDArray[np.uint8]) -> float:
-    """Entropy of the byte frequencies of `data`, in nats."""
-    counts = np.bincount(data)
-    frequencies = counts[counts > 0] / data.size
-    return max(0.0, -math.fsum(frequencies * np.log(frequencies)))
-
-
-def bigram_entropy(data: NDArray[np.uint8]) -> float:
-    """Entropy of a byte of `data` given the byte before, in nats."""
-    pairs = np.bincount(256 * data[:-1].astype(np.int64) + data[1:], minlength=256**2).reshape(256, 256)
-    of_first = pairs.sum(1, keepdims=True)
-    logs = np.log(pairs, where=pairs > 0, out=np.zeros(pairs.shape)) - np.log(np.maximum(of_first, 1))
-    return max(0.0, -float((pairs * logs).sum()) / (data.size - 1))
 
 
 def _or_shorter(window: int) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -10,66 +11,74 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mnemoscope.contracts import IGNORE
-from mnemoscope.tasks import Split, Task, task_rng
+from mnemoscope.tasks import MeasuredInBytes, Split, Task, task_rng
 from mnemoscope.training.config import TrainConfig
-from mnemoscope.training.loss import accuracy, bits, cross_entropy
+from mnemoscope.training.loss import bits, is_scored
+from mnemoscope.training.objective import objective_of
 from mnemoscope.training.randomness import forked_rng
 
 VALIDATION_SEED = 0
 """One set of validation sequences for all runs of a task, so that seeds and recipes are compared on the same ones."""
 
-Tokens = tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]
-"""Inputs and targets."""
+Inputs: TypeAlias = Int[Tensor, "b t"] | Float[Tensor, "b t c"]
+"""Tokens, or vectors where the task has no tokens."""
+
+Targets: TypeAlias = Int[Tensor, "b t"] | Float[Tensor, "b t outputs"]
+"""Tokens with `IGNORE`, or vectors with NaN, where nothing is scored."""
 
 
-def draw(task: Task, seed: int, split: Split, step: int, size: int) -> Tokens:
-    """The batch of one step as int64 tensors on the CPU: a pure function of its arguments.
+def draw(task: Task, seed: int, split: Split, step: int, size: int) -> tuple[Inputs, Targets]:
+    """The inputs and targets of one step on the CPU: a pure function of its arguments.
+
+    Returns:
+        int64 tokens; float32 vectors where the task has no tokens.
 
     Raises:
-        ValueError: if the task has vectors instead of tokens, or no target of the batch is scored.
+        ValueError: if no target of the batch is scored.
     """
-    if task.vocab_size == 0:
+    batch, dtype = task.batch(task_rng(seed, split, step), size, split), np.int64 if task.vocab_size else np.float32
+    inputs, targets = (torch.from_numpy(np.asarray(part, dtype)) for part in (batch.inputs, batch.targets))
+    if not is_scored(targets).any():
         raise ValueError(
-            f"train: the task must have tokens, got {type(task).__name__}, whose sequences are vectors; "
-            "train it in a loop of your own on task.batch(...)"
+            f"train: no target of the {split} batch of step {step} is scored, all are "
+            f"{IGNORE if task.vocab_size else 'NaN'}; use longer sequences or a larger batch"
         )
-    batch = task.batch(task_rng(seed, split, step), size, split)
-    inputs, targets = np.asarray(batch.inputs, np.int64), np.asarray(batch.targets, np.int64)
-    if not (targets != IGNORE).any():
-        raise ValueError(
-            f"train: no target of the {split} batch of step {step} is scored, all are {IGNORE}; "
-            "use longer sequences or a larger batch"
-        )
-    return torch.from_numpy(inputs), torch.from_numpy(targets)
+    return inputs, targets
 
 
-def logits_of(model: nn.Module, inputs: Int[Tensor, "b t"]) -> Float[Tensor, "b t vocab"]:
+def logits_of(model: nn.Module, inputs: Inputs) -> Float[Tensor, "b t vocab"]:
     """The model's output, checked to be what a loss can be taken of.
 
     Raises:
         ValueError: if it is not one tensor of shape (b, t, vocab).
     """
     output = model(inputs)
-    if not isinstance(output, Tensor) or output.ndim != 3 or output.shape[:2] != inputs.shape:
+    if not isinstance(output, Tensor) or output.ndim != 3 or output.shape[:2] != inputs.shape[:2]:
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ValueError(
-            f"train: the model must return logits of shape (b, t, vocab), here {(*inputs.shape, 'vocab')}, got {got}; "
-            "wrap it in a module that does"
+            f"train: the model must return logits of shape (b, t, vocab), here {(*inputs.shape[:2], 'vocab')}, "
+            f"got {got}; wrap it in a module that does"
         )
     return output
 
 
-def figures(loss: float, correct: float, unit: str) -> dict[str, float]:
-    """What is logged of a loss: `loss` in nats per token, and `accuracy` or `bits_per_byte` by the task's unit.
+def figures(loss: float, beside: float, n_scored: float, task: Task, split: Split) -> dict[str, float]:
+    """What is logged of a loss: `loss`, and the figure that the task's unit names.
 
     Args:
-        loss: mean cross-entropy, in nats per scored token.
-        correct: fraction of scored tokens predicted correctly.
-        unit: of the task, "accuracy" or "bits per byte".
+        loss: the mean that is minimised; of tokens and bits, in nats per scored token or bit.
+        beside: the mean beside it: fraction of scored tokens predicted correctly, fraction of wrong bits, or mean
+            absolute error.
+        n_scored: scored tokens, or numbers, of a sequence on average; bit errors are counted per sequence.
+        task: with the unit "bits per byte", a token is a byte unless it says otherwise.
+        split: what the loss was measured on.
     """
-    if unit == "bits per byte":
-        return {"loss": loss, "bits_per_byte": bits(loss)}
-    return {"loss": loss, "accuracy": correct}
+    if task.unit == "bits per byte":
+        per_byte = task.bits_per_byte(loss, split) if isinstance(task, MeasuredInBytes) else bits(loss)
+        return {"loss": loss, "bits_per_byte": per_byte}
+    if task.vocab_size > 0:
+        return {"loss": loss, "accuracy": beside}
+    return {"loss": loss, task.unit.replace(" ", "_"): beside * n_scored if task.unit == "bit errors" else beside}
 
 
 @torch.no_grad()
@@ -77,20 +86,21 @@ def evaluate(model: nn.Module, task: Task, config: TrainConfig, device: torch.de
     """Figures over the first `config.eval_sequences` validation sequences; the model and all randomness stay as found.
 
     Returns:
-        `validation_loss` in nats per scored token, and `validation_accuracy` or `validation_bits_per_byte`.
+        `validation_loss` and the figure of the task, for instance `validation_accuracy`; see `figures`.
     """
-    loss, correct, n_scored = 0.0, 0.0, 0
+    objective, loss, beside, n_scored = objective_of(task), 0.0, 0.0, 0
     with in_mode(model, training=False), forked_rng(device):
         for index in range(math.ceil(config.eval_sequences / config.batch_size)):
             size = min(config.batch_size, config.eval_sequences - index * config.batch_size)
             inputs, targets = draw(task, VALIDATION_SEED, "validation", index, size)
-            scored = int((targets != IGNORE).sum())
+            scored = int(is_scored(targets).sum())
             inputs, targets = inputs.to(device), targets.to(device)
             logits = logits_of(model, inputs)
-            loss += scored * float(cross_entropy(logits, targets))
-            correct += scored * float(accuracy(logits, targets))
+            loss += scored * float(objective.loss(logits, targets))
+            beside += scored * float(objective.beside(logits, targets))
             n_scored += scored
-    found = figures(loss / n_scored, correct / n_scored, task.unit)
+    per_sequence = n_scored / config.eval_sequences
+    found = figures(loss / n_scored, beside / n_scored, per_sequence, task, "validation")
     return {f"validation_{name}": value for name, value in found.items()}
 
 

@@ -142,12 +142,36 @@ def continue_manifest(run: RunDirectory, manifest: Manifest, say: Callable[[str]
         run: what is resumed.
         manifest: of this process alone.
         say: receives one line for every setting of the machine that differs from the process before.
+
+    Raises:
+        ValueError: if the tokens mean something else than they did.
     """
     if not run.manifest_path.exists():  # killed between the first two files
         return manifest
     previous = run.read_manifest()
+    check_tokeniser(run, manifest.data)
     for name in ("revision", "versions", "device", "threads", "data"):
         before, now = getattr(previous, name), getattr(manifest, name)
         if before != now:
             say(f"resuming: {name} changed ({before} -> {now}), so figures may differ in their last bits")
     return manifest.resuming(previous)
+
+
+def check_tokeniser(run: RunDirectory, data: Mapping[str, object]) -> None:
+    """Refuse a task whose tokens mean something else than when the run was trained.
+
+    Args:
+        run: with or without a manifest.
+        data: what the task says of its data now.
+
+    Raises:
+        ValueError: if the digest of the tokeniser differs.
+    """
+    if not run.manifest_path.exists():
+        return
+    before, now = (about.get("tokeniser_sha256") for about in (run.read_manifest().data, data))
+    if before != now:
+        raise ValueError(
+            f"{run.path}: the model knows the tokens of the tokeniser with SHA-256 {before}, got {now}: the text or "
+            "the package tokenizers has changed, or the cache is another; restore them, or train anew"
+        )

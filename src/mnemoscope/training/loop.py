@@ -22,8 +22,9 @@ from mnemoscope.training.batches import draw, evaluate, figures, in_mode, logits
 from mnemoscope.training.checkpoint import load_checkpoint, restore
 from mnemoscope.training.config import TrainConfig
 from mnemoscope.training.journal import Journal, check_start, continue_manifest, describe_process
-from mnemoscope.training.loss import accuracy, cross_entropy
+from mnemoscope.training.loss import is_scored
 from mnemoscope.training.nonfinite import NonFiniteLossError, find_origin
+from mnemoscope.training.objective import objective_of
 from mnemoscope.training.optimiser import build_optimiser, learning_rate, set_learning_rate
 from mnemoscope.training.progress import Display, Stopwatch
 from mnemoscope.training.randomness import forked_rng, rng_state, set_rng_state
@@ -66,8 +67,9 @@ def train(
     caller's random generators, thread count, signal handlers and module modes are found as they were left.
 
     Args:
-        model: int64 tokens (b, t) -> logits (b, t, vocab); on a CPU or a CUDA device. To resume a run that has no
-            checkpoint yet, it must have its initial weights.
+        model: int64 tokens (b, t) -> logits (b, t, vocab), or for a task of vectors float32 (b, t, c) -> (b, t,
+            outputs); on a CPU or a CUDA device. To resume a run that has no checkpoint yet, it must have its initial
+            weights.
         task: what to learn; `mnemoscope.tasks.build_task` makes one.
         config: how.
         run: where to write; None writes nothing.
@@ -116,6 +118,7 @@ class _Loop:
     ) -> None:
         self.model, self.task, self.config = model, task, config
         self.optimiser, self.journal, self.display = optimiser, journal, display
+        self.objective = objective_of(task)
         self.parameters = [p for group in optimiser.param_groups for p in group["params"]]
         self.device = self.parameters[0].device
         self.watch = Stopwatch(journal.earlier_seconds)
@@ -148,12 +151,12 @@ class _Loop:
     def take_step(self, step: int) -> dict[str, float]:
         """One optimiser step; returns its figures if they are due."""
         began, config = time.perf_counter(), self.config
-        tokens = draw(self.task, config.seed, "train", step, config.batch_size)
-        inputs, targets = (part.to(self.device) for part in tokens)
+        drawn = draw(self.task, config.seed, "train", step, config.batch_size)
+        inputs, targets = (part.to(self.device) for part in drawn)
         rng = rng_state(self.device)
         with auxiliary_losses(self.model) as auxiliary:
             logits = logits_of(self.model, inputs)
-        loss = cross_entropy(logits, targets)
+        loss = self.objective.loss(logits, targets)
         objective = sum(auxiliary, start=loss)
         self.optimiser.zero_grad()
         objective.backward()
@@ -167,10 +170,11 @@ class _Loop:
         rate = learning_rate(step, config)
         set_learning_rate(self.optimiser, rate)
         self.optimiser.step()
-        self.watch.count(inputs.numel(), time.perf_counter() - began)
+        self.watch.count(inputs.shape[:2].numel(), time.perf_counter() - began)
         if not self._due(step, config.log_every):
             return {}
-        measured = figures(loss.item(), accuracy(logits, targets).item(), self.task.unit)
+        beside, n_scored = self.objective.beside(logits, targets).item(), int(is_scored(targets).sum())
+        measured = figures(loss.item(), beside, n_scored / config.batch_size, self.task, "train")
         if auxiliary:
             measured["auxiliary"] = sum(part.item() for part in auxiliary)
         return measured | {"learning_rate": rate, "grad_norm": norm.item()}

@@ -4,7 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from mnemoscope.contracts import IGNORE
@@ -34,6 +34,54 @@ def accuracy(logits: Float[Tensor, "b t vocab"], targets: Int[Tensor, "b t"]) ->
     return (chosen.argmax(dim=-1) == wanted).float().mean()
 
 
+def binary_cross_entropy(
+    logits: Float[Tensor, "b t outputs"], targets: Float[Tensor, "b t outputs"]
+) -> Float[Tensor, ""]:
+    """Mean binary cross-entropy over the scored bits, in nats per bit; computed in float32 at least.
+
+    Args:
+        logits: log-odds that the bit is 1.
+        targets: 0 or 1, or NaN where nothing is scored; at least one must be scored.
+    """
+    return F.binary_cross_entropy_with_logits(*_numbers(logits, targets))
+
+
+def bit_error_rate(logits: Float[Tensor, "b t outputs"], targets: Float[Tensor, "b t outputs"]) -> Float[Tensor, ""]:
+    """Fraction of the scored bits that are wrong, where log-odds of at least 0 are read as a 1.
+
+    Args:
+        logits: log-odds that the bit is 1.
+        targets: 0 or 1, or NaN where nothing is scored; at least one must be scored.
+    """
+    chosen, wanted = _numbers(logits, targets)
+    return ((chosen >= 0) != (wanted >= 0.5)).float().mean()
+
+
+def squared_error(outputs: Float[Tensor, "b t outputs"], targets: Float[Tensor, "b t outputs"]) -> Float[Tensor, ""]:
+    """Mean squared error over the scored numbers; computed in float32 at least.
+
+    Args:
+        outputs: what is predicted.
+        targets: numbers, or NaN where nothing is scored; at least one must be scored.
+    """
+    return F.mse_loss(*_numbers(outputs, targets))
+
+
+def absolute_error(outputs: Float[Tensor, "b t outputs"], targets: Float[Tensor, "b t outputs"]) -> Float[Tensor, ""]:
+    """Mean absolute error over the scored numbers; computed in float32 at least.
+
+    Args:
+        outputs: what is predicted.
+        targets: numbers, or NaN where nothing is scored; at least one must be scored.
+    """
+    return F.l1_loss(*_numbers(outputs, targets))
+
+
+def is_scored(targets: Shaped[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
+    """Which targets are scored: tokens other than `IGNORE`, numbers other than NaN."""
+    return ~targets.isnan() if targets.is_floating_point() else targets != IGNORE
+
+
 def bits(nats: float) -> float:
     """Nats as bits; of a model of bytes, nats per token as bits per byte."""
     return nats / math.log(2)
@@ -47,3 +95,18 @@ def _scored(
     if bool(scored.all()):
         return logits.flatten(0, 1), targets.flatten()
     return logits.flatten(0, 1)[scored], targets.flatten()[scored]
+
+
+def _numbers(
+    outputs: Float[Tensor, "b t outputs"], targets: Float[Tensor, "b t outputs"]
+) -> tuple[Float[Tensor, "scored"], Float[Tensor, "scored"]]:
+    if outputs.shape != targets.shape:
+        raise ValueError(
+            f"train: the task wants {targets.shape[-1]} numbers at every position, the model gives "
+            f"{outputs.shape[-1]}; build the model with as many outputs"
+        )
+    scored = is_scored(targets)
+    chosen = outputs[scored]
+    if chosen.dtype in (torch.float16, torch.bfloat16):
+        chosen = chosen.float()
+    return chosen, targets[scored].to(chosen.dtype)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mnemoscope.contracts import ReadPoint
@@ -31,7 +31,7 @@ class NonFiniteLossError(ArithmeticError):
         )
 
 
-def find_origin(model: nn.Module, inputs: Int[Tensor, "b t"]) -> str:
+def find_origin(model: nn.Module, inputs: Int[Tensor, "b t"] | Float[Tensor, "b t c"]) -> str:
     """Run a batch again and say what becomes non-finite first.
 
     The first module to finish with a non-finite output, or else the gradient nearest to the loss: gradients flow

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from mnemoscope.models import Stack, StackConfig, build
+from mnemoscope.models import Stack, StackConfig, VectorsConfig, build
 from mnemoscope.runs import RunDirectory, describe
-from mnemoscope.tasks import Task, TaskConfig, build_task
+from mnemoscope.tasks import Task, TaskConfig, build_task, task_rng
 from mnemoscope.training.checkpoint import load_checkpoint, restore_model
 from mnemoscope.training.config import TrainConfig
+from mnemoscope.training.journal import check_tokeniser
 from mnemoscope.training.loop import TrainResult, train
 
 
@@ -65,15 +66,11 @@ def train_recipe(
         device: where to train, for instance "cpu" or "cuda".
 
     Raises:
-        ValueError: a folder that does not fit, another recipe than the run's, or a model too small for the task.
+        ValueError: a folder that does not fit, another recipe than the run's, or a model that does not fit the task.
         NonFiniteLossError: a loss or gradient became infinite or NaN.
     """
     task = build_task(recipe.task)
-    if recipe.model.vocab_size < task.vocab_size:
-        raise ValueError(
-            f"Recipe.model.vocab_size: the task needs at least {task.vocab_size}, got {recipe.model.vocab_size}; "
-            f"set it to {task.vocab_size}"
-        )
+    _check_fits(recipe.model, task)
     model = build(recipe.model, recipe.train.seed).to(torch.device(device))
     if resume:
         run = RunDirectory(directory)
@@ -106,7 +103,7 @@ def load_run(directory: str | Path) -> TrainedRun:
     """Rebuild model and task of a run, with the weights of the newest checkpoint that holds.
 
     Raises:
-        ValueError: if the recipe or every checkpoint is missing or damaged.
+        ValueError: if the recipe or every checkpoint is missing or damaged, or the task's tokeniser is another.
     """
     recipe = load_recipe(directory)
     model = build(recipe.model, recipe.train.seed)
@@ -114,7 +111,22 @@ def load_run(directory: str | Path) -> TrainedRun:
     if checkpoint is None:
         raise ValueError(f"{directory}: the run has no checkpoint yet; let it train until checkpoint_every")
     restore_model(checkpoint, model)
-    return TrainedRun(recipe=recipe, model=model, task=build_task(recipe.task), step=checkpoint.step)
+    task = build_task(recipe.task)
+    check_tokeniser(RunDirectory(directory), task.manifest())
+    return TrainedRun(recipe=recipe, model=model, task=task, step=checkpoint.step)
+
+
+def _check_fits(model: StackConfig, task: Task) -> None:
+    if model.vocab_size < task.vocab_size:
+        raise ValueError(
+            f"Recipe.model.vocab_size: the task needs at least {task.vocab_size}, got {model.vocab_size}; "
+            f"set it to {task.vocab_size}"
+        )
+    if task.vocab_size == 0:
+        batch = task.batch(task_rng(0, "train", 0), 1, "train")
+        needed = VectorsConfig(n_channels=batch.inputs.shape[2], n_outputs=batch.targets.shape[2])
+        if model.vectors != needed:
+            raise ValueError(f"Recipe.model.vectors: the task needs {needed}, got {model.vectors}; set it to that")
 
 
 def _resolved(recipe: Recipe) -> dict[str, Any]:
@@ -122,7 +134,7 @@ def _resolved(recipe: Recipe) -> dict[str, Any]:
 
 
 def _check_same(run: RunDirectory, recipe: Recipe) -> None:
-    differing = _differences("", run.read_config().resolved, _resolved(recipe))
+    differing = _differences("", _resolved(load_recipe(run.path)), _resolved(recipe))
     if differing:
         raise ValueError(
             f"{run.path}: a run resumes with the recipe it began with; different: {', '.join(differing)}; "

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mnemoscope.memories import AttentionConfig, BankConfig, GatedDeltaConfig
-from mnemoscope.models import ParallelConfig, Stack, StackConfig, StackState, build
+from mnemoscope.models import (
+    ParallelConfig,
+    Stack,
+    StackConfig,
+    StackState,
+    VectorsConfig,
+    build,
+    load_model,
+    save_model,
+)
 from tests.tolerances import CAUSAL, FLOAT64, assert_close
 from tests.unit.memories.cases import tensors
 
@@ -25,6 +35,7 @@ LAYOUTS = [
     "attention(n_heads=2)",
     "gated_delta(n_heads=2) | attention(n_heads=2, window=16), bank(n_slots=3)",
 ]
+VECTORS = VectorsConfig(n_channels=5, n_outputs=3)
 RECURRENT = "gated_delta(n_heads=2), attention(n_heads=2, window=16)"
 
 
@@ -44,6 +55,10 @@ def bytes_held(state: StackState) -> int:
     ("make", "message"),
     [
         (lambda: StackConfig(vocab_size=1), "stack.vocab_size must be at least 2, got 1"),
+        (lambda: StackConfig(vocab_size=9, vectors=VECTORS), "stack.vocab_size must be 0 with vectors, got 9"),
+        (lambda: StackConfig(vocab_size=0, vectors=VECTORS), "stack.tie_embeddings must be False with vectors, got"),
+        (lambda: StackConfig.of_vectors("bank", n_channels=0, n_outputs=1), "stack.vectors.n_channels must be at le"),
+        (lambda: StackConfig.of_vectors("bank", n_channels=1, n_outputs=0), "stack.vectors.n_outputs must be at lea"),
         (lambda: StackConfig(vocab_size=9, d_model=0), "stack.d_model must be at least 1, got 0"),
         (lambda: StackConfig(vocab_size=9, mixers=()), "stack.mixers must be at least one block, got 0"),
         (lambda: StackConfig(vocab_size=9, mlp_ratio=-0.5), "stack.mlp_ratio must be 0 or more, got -0.5"),
@@ -221,3 +236,53 @@ def test_every_parameter_learns_from_the_last_token():
         if parameter.numel():
             assert parameter.grad is not None, name
             assert parameter.grad.any(), name
+
+
+class TestVectors:
+    """A stack of vectors is one of tokens whose embedding is a linear layer."""
+
+    config = StackConfig.of_vectors(LAYOUTS[0], n_channels=5, n_outputs=3, d_model=16)
+
+    def vectors(self, n_tokens: int, dtype: torch.dtype = torch.float64) -> Tensor:
+        return torch.randn(2, n_tokens, 5, generator=torch.Generator().manual_seed(1), dtype=dtype)
+
+    @torch.no_grad()
+    def test_one_hot_vectors_are_tokens(self):
+        stack, tokens = build(self.config, seed=0).double(), some_tokens(20) % 5
+        weights = stack.state_dict()
+        weights["embedding.weight"] = weights["embedding.weight"].T + weights.pop("embedding.bias")
+        weights["head.weight"] = F.pad(weights["head.weight"], (0, 0, 0, 2))
+        twin = build(replace(self.config, vocab_size=5, vectors=None), seed=1).double()
+        twin.load_state_dict(weights)
+        assert_close(stack(F.one_hot(tokens, 5).double()), twin(tokens)[..., :3], FLOAT64)
+
+    @settings(max_examples=8)
+    @given(n_tokens=st.integers(1, 50), cuts=st.sets(st.integers(1, 49), max_size=6))
+    @torch.no_grad()
+    def test_a_stream_in_any_pieces_is_forward(self, n_tokens: int, cuts: set[int]):
+        stack, x = build(self.config, seed=0).double(), self.vectors(n_tokens)
+        outputs, state = stream(stack, x, sorted(cut for cut in cuts if cut < n_tokens))
+        assert outputs.shape == (2, n_tokens, 3)
+        assert_close(outputs, stack(x), FLOAT64)
+        assert state.n_tokens == n_tokens
+
+    @pytest.mark.parametrize("n_tokens", [1, 5, 40])
+    @torch.no_grad()
+    def test_flops_are_those_of_torchs_counter(self, n_tokens: int):
+        stack = build(self.config, seed=0).double()
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            stack(self.vectors(n_tokens))
+        assert stack.flops(batch=2, tokens=n_tokens) == counter.get_total_flops()
+
+    def test_every_parameter_learns(self):
+        stack = build(self.config, seed=0)
+        stack(self.vectors(20, torch.float32))[:, -1].square().sum().backward()
+        assert all(p.grad is not None and p.grad.any() for p in stack.parameters() if p.numel())
+
+    @torch.no_grad()
+    def test_it_is_saved_and_loaded(self, tmp_path: Path):
+        stack, x = build(self.config, seed=3), self.vectors(9, torch.float32)
+        save_model(stack, tmp_path)
+        loaded = load_model(tmp_path)
+        assert loaded.config == self.config
+        assert torch.equal(loaded(x), stack(x))

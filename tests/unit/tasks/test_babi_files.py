@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mnemoscope.contracts.batch import IGNORE
 from mnemoscope.tasks.babi import error_by_item, question_matches
@@ -61,6 +63,58 @@ def test_a_story_is_told_with_its_answers_left_out():
         (24, "ann", {"distance": 8, "item": 8, "load": 2, "query": 1}),
         (25, "cup", {"distance": 9, "item": 8, "load": 2, "query": 1}),
     ]
+
+
+@st.composite
+def stories(draw):
+    """Stories in which facts and questions come in any order, each question after the facts that support it."""
+    word = st.sampled_from(("ann", "ben", "cup", "hat", "attic", "hall", "to", "the"))
+    told_so_far, lines = [], []
+    for is_question in [False, *draw(st.lists(st.booleans(), max_size=7)), True]:
+        words = tuple(draw(st.lists(word, min_size=1, max_size=5)))
+        if not is_question:
+            told_so_far.append(len(lines))
+            lines.append(Line((*words, ".")))
+            continue
+        answer = tuple(draw(st.lists(word, min_size=1, max_size=3)))
+        support = draw(st.lists(st.sampled_from(told_so_far), min_size=1, max_size=3, unique=True))
+        lines.append(Line((*words, "?"), answer, tuple(support)))
+    return tuple(lines)
+
+
+def written(lines):
+    """A story as bAbI's files have it."""
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        text = " ".join(line.words[:-1]).capitalize() + line.words[-1]
+        support = " ".join(str(fact + 1) for fact in line.support)
+        rows.append(f"{number} {text}" + (f" \t{','.join(line.answer)}\t{support}" if line.answer else ""))
+    return "\n".join(rows) + "\n"
+
+
+@given(several=st.lists(stories(), min_size=1, max_size=4), think_steps=st.integers(0, 3))
+@settings(deadline=None)
+def test_what_is_written_is_read_and_a_reader_finds_every_answer_due(tmp_path_factory, several, think_steps):
+    path = tmp_path_factory.mktemp("babi") / "qa1_x_train.txt"
+    path.write_text("".join(map(written, several)))
+    read = parse_babi(path)
+    assert read == several
+    for lines in read:
+        words, scored = told(Story(1, lines), think_steps)
+        questions = [line for line in lines if line.answer]
+        assert [answer for _, answer, _ in scored] == [word for line in questions for word in line.answer]
+        assert [about["query"] for *_, about in scored] == [i for i, line in enumerate(questions) for _ in line.answer]
+        assert words.count("-") == len(scored) + think_steps * len(questions)
+        assert [word for word in words if word != "-"] == [word for line in lines for word in line.words]
+        for position, _, about in scored:
+            newest = max(questions[about["query"]].support)
+            # A fact is known at its last word before the full stop, and so often has a full stop ended one by then.
+            known_at = position - about["distance"]
+            assert words[position] == "-"
+            assert words[known_at + 1] == "."
+            ended_before = sum(word in (".", "?") for word in words[:known_at])
+            assert ended_before == newest
+            assert about["load"] == sum(word == "." for word in words[:position])
 
 
 def test_every_file_is_loaded_by_task_and_split(folder):

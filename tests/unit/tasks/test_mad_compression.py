@@ -40,12 +40,13 @@ def test_a_reader_of_tokens_rebuilds_all_but_noise(config, seed, split):
         assert set(answers) != {IGNORE}
     scored = batch.targets != IGNORE
     assert all(np.array_equal(values >= 0, scored) for values in batch.about.values())
-    item, distance = batch.about["item"], batch.about["distance"]
-    rows = np.broadcast_to(np.arange(4)[:, None], item.shape)
-    assert np.array_equal(batch.inputs[rows[scored], item[scored]], batch.targets[scored])
-    read_at = np.broadcast_to(np.arange(config.length) if causal else np.full(config.length, n), item.shape)
-    assert np.array_equal((read_at - distance)[scored], item[scored])
-    assert np.array_equal(batch.about["query"][scored], (np.cumsum(scored, axis=1) - 1)[scored])
+    for row in range(4):
+        places = [place for place in range(n) if batch.inputs[row, place] < first_noise]
+        for item, (place, t) in enumerate(zip(places, np.flatnonzero(scored[row]), strict=True)):
+            about = {name: values[row, t] for name, values in batch.about.items()}
+            read_at = t if causal else n
+            assert batch.inputs[row, place] == batch.targets[row, t]
+            assert about == {"distance": read_at - place, "item": item, "load": len(places), "query": item}
 
 
 def test_noise_comes_as_often_as_asked_and_is_never_scored():

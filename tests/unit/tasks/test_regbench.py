@@ -1,6 +1,9 @@
 """RegBench: rows obey their automata, splits are disjoint, the metrics and baselines are those of the literature."""
 
 import math
+import os
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -10,16 +13,8 @@ from hypothesis import strategies as st
 
 from mnemoscope.contracts.batch import IGNORE
 from mnemoscope.tasks.automata import PAD, SEPARATOR
-from mnemoscope.tasks.regbench import (
-    RegBench,
-    RegBenchConfig,
-    accuracy,
-    inside_strings,
-    kl,
-    ngram_predictions,
-    tvd,
-    visited,
-)
+from mnemoscope.tasks.regbench import RegBench, RegBenchConfig
+from mnemoscope.tasks.regbench_metrics import accuracy, inside_strings, kl, ngram_predictions, tvd, visited
 
 SPLITS = ("train", "validation", "test")
 
@@ -81,8 +76,7 @@ def test_what_is_said_of_a_position_holds(config):
     task = RegBench(config)
     batch, truth = task.draw(np.random.default_rng(1), config.n_environments, "train")
     scored = batch.targets != IGNORE
-    assert (batch.about["distance"][~scored] == -1).all()
-    for name in ("item", "load", "query"):
+    for name in ("distance", "item", "load", "query"):
         assert np.array_equal(batch.about[name] >= 0, scored)
     for row in range(config.n_environments):
         last = {}
@@ -90,7 +84,7 @@ def test_what_is_said_of_a_position_holds(config):
             state = int(batch.about["item"][row, t])
             assert state < batch.about["load"][row, t]
             assert batch.about["query"][row, t] == query
-            assert batch.about["distance"][row, t] == (t - last[state] - 1 if state in last else -1)
+            assert batch.about["distance"][row, t] == (t - last[state] - 1 if state in last else 0)
             if state in last:
                 assert np.array_equal(truth[row, t], truth[row, last[state]])
                 assert truth[row, t, batch.inputs[row, t - batch.about["distance"][row, t]]] > 0
@@ -173,6 +167,24 @@ def test_being_right_and_sure_costs_the_published_distance():
     assert accuracy(sure, truth, at) == 1
     assert abs(tvd(sure, truth, at) - 0.374) < 0.03
     assert batch.size == 500
+
+
+def test_metrics_refuse_logits_shapes_and_nothing():
+    truth = np.full((1, 2, 20), 0.05)
+    at = visited(truth)
+    for measure in (accuracy, tvd, kl):
+        with pytest.raises(
+            ValueError, match=r"must have the shape \(1, 2, 20\) .* got \(1, 1, 20\), \(1, 2, 20\) and 2"
+        ):
+            measure(truth[:, :1], truth, at)
+        with pytest.raises(ValueError, match=r"at must be true somewhere, got .* and 0 positions"):
+            measure(truth, truth, ~at)
+    for measure in (tvd, kl):
+        for logits in (np.log(truth), truth * 40):
+            with pytest.raises(ValueError, match=r"must be probabilities, .*; take the softmax of logits"):
+                measure(logits, truth, at)
+        assert measure(truth / 2, truth, at) > 0
+    assert accuracy(np.log(truth), truth, at) == 1
 
 
 def test_position_sets():
@@ -270,6 +282,20 @@ def test_no_table_of_the_present_token_beats_the_memoryless_loss(published):
     scored = test.targets != IGNORE
     loss = -np.log(table[test.inputs[scored], test.targets[scored] - 1]).mean()
     assert published.memoryless_loss - 0.02 < loss
+
+
+@pytest.mark.long
+def test_rows_do_not_depend_on_the_order_of_hashes():
+    script = """
+from mnemoscope.tasks.regbench import RegBench, RegBenchConfig
+print(hash("a"), RegBench(RegBenchConfig(n_environments=20, n_held_out=2)).manifest()["sha256"])
+"""
+    environment = {**os.environ, "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"}
+    command = [sys.executable, "-c", script]
+    there = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    here = RegBench(RegBenchConfig(n_environments=20, n_held_out=2)).manifest()["sha256"]
+    assert int(there[0]) != hash("a")
+    assert there[1] == here
 
 
 def test_rows_are_those_of_the_first_release():

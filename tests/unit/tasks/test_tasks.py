@@ -9,31 +9,43 @@ from pydantic import TypeAdapter, ValidationError
 from mnemoscope.tasks import (
     SPLITS,
     TASKS,
+    AssociativeRecallConfig,
     BabiConfig,
     BabiFilesConfig,
     CompositionalConfig,
+    CopyingConfig,
+    CuedRecallConfig,
     DemandControlConfig,
     ForgettingConfig,
+    InContextPathStarConfig,
     InductionHeadsConfig,
+    KeyValueConfig,
     MadCompressionConfig,
     MadFuzzyRecallConfig,
     MadMemorisationConfig,
     MadNoisyRecallConfig,
     MadRecallConfig,
     MadSelectiveCopyingConfig,
+    MaskedWordsConfig,
+    ModularArithmeticConfig,
     Mqar,
     MqarConfig,
     NeedleConfig,
     PasskeyConfig,
+    PathStarConfig,
     PlanetaryConfig,
     RegBenchConfig,
+    RepeatCopyConfig,
     SelectiveCopyingConfig,
+    SequentialDigitsConfig,
+    SparseParityConfig,
     StoriesConfig,
     Task,
     TaskConfig,
     Text,
     TextConfig,
     ThreeMoonsConfig,
+    TinyGraphsConfig,
     build_task,
     task_rng,
 )
@@ -44,6 +56,7 @@ CONFIGS = (
     MqarConfig(vocab_size=64, length=32, n_pairs=4),
     TextConfig(length=32),
     CompositionalConfig(vocab_size=48, length=32),
+    CuedRecallConfig(n_pairs=4),
     DemandControlConfig(vocab_size=64, length=32, n_pairs=4),
     ForgettingConfig(vocab_size=64, length=32, n_pairs=4, n_updates=2),
     InductionHeadsConfig(length=32),
@@ -53,15 +66,30 @@ CONFIGS = (
     MadNoisyRecallConfig(length=32, n_train=64),
     MadRecallConfig(length=32, n_train=64),
     MadSelectiveCopyingConfig(length=32, n_tokens=8, n_train=64),
+    MaskedWordsConfig(text_length=16, n_storage=2, n_retrieval=2, n_masks=3),
     SelectiveCopyingConfig(length=64, n_tokens=8),
     RegBenchConfig(n_environments=40, n_held_out=40),
     BabiConfig(),
     BabiFilesConfig(folder=str(Path(__file__).parent / "babi")),
     NeedleConfig(length=256, haystack="prose"),
     PasskeyConfig(length=256, n_depths=2),
+    ModularArithmeticConfig(modulus=17),
+    SequentialDigitsConfig(),
+    SparseParityConfig(n_bits=20),
     StoriesConfig(length=64),
+    TextConfig(length=32, tokeniser="characters"),
+    TextConfig(length=32, tokeniser="bpe", bpe_vocab=512),
+    InContextPathStarConfig(n_train=64),
+    PathStarConfig(n_arms=64),
+    TinyGraphsConfig(),
 )
-VECTORS = (PlanetaryConfig(length=32), ThreeMoonsConfig(length=32))
+BITS = (
+    AssociativeRecallConfig(max_items=4),
+    CopyingConfig(max_length=8),
+    KeyValueConfig(max_pairs=4, two_way=True),
+    RepeatCopyConfig(max_length=4, max_repeats=3),
+)
+VECTORS = (*BITS, PlanetaryConfig(length=32), ThreeMoonsConfig(length=32))
 """Tasks without tokens, for what holds of every task."""
 LOADER: TypeAdapter[TaskConfig] = TypeAdapter(TaskConfig)
 
@@ -91,12 +119,22 @@ def test_batches_of_vectors_keep_what_the_protocol_promises(config, split):
     task = build_task(config)
     batch = task.batch(task_rng(0, split, 0), 5, split)
     assert isinstance(task, Task)
-    assert batch.inputs.shape == batch.targets.shape == (5, task.length, task.n_channels)
+    assert batch.inputs.shape == (5, task.length, task.n_channels)
     assert batch.inputs.dtype == batch.targets.dtype == np.float32
     assert not np.isnan(batch.inputs).any()
-    assert (~np.isnan(batch.targets)).any()
+    scored = batch.targets[~np.isnan(batch.targets)]
+    assert scored.size > 0
     assert task.vocab_size == 0
-    assert task.chance_loss is task.memoryless_loss is task.floor_loss is None
+    if config in BITS:
+        assert task.unit == "bit errors"
+        assert batch.targets.shape == (5, task.length, task.n_outputs)
+        assert set(scored.tolist()) == {0, 1}
+        assert all(np.isnan(row).any() and not np.isnan(row).all() for row in batch.targets)
+        assert task.floor_loss == 0 < task.memoryless_loss <= task.chance_loss == np.log(2)
+    else:
+        assert task.unit == "mean absolute error"
+        assert batch.targets.shape == batch.inputs.shape
+        assert task.chance_loss is task.memoryless_loss is task.floor_loss is None
     assert len(task.words(batch.inputs[0].tolist())) == task.length
 
 
