@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mnemoscope.contracts import Batch, ReadPoint, tap
-    from mnemoscope.examination import Budget, examine
+    from mnemoscope.examination import Budget, assert_load_bearing, examine
     from mnemoscope.experiments.examining import examine_run
     from mnemoscope.facade import report
     from mnemoscope.models import Stack, StackConfig, build, load_model, save_model
@@ -26,6 +26,7 @@ _HOMES = {
     "Stack": "models",
     "StackConfig": "models",
     "TrainConfig": "training",
+    "assert_load_bearing": "examination",
     "build": "models",
     "examine": "examination",
     "examine_run": "experiments.examining",
@@ -45,6 +46,7 @@ __all__ = [  # in the order of `_HOMES`
     "Stack",
     "StackConfig",
     "TrainConfig",
+    "assert_load_bearing",
     "build",
     "examine",
     "examine_run",

@@ -5,13 +5,25 @@ May live here: a few dozen lines that two rooms need in order to talk. May impor
 
 from mnemoscope.contracts.batch import IGNORE, Batch
 from mnemoscope.contracts.points import POINT_NAMES, ReadPoint, listening, tap
-from mnemoscope.contracts.protocols import Auxiliary, Recalling, Role, Slots, Stateful, Windowed, announced_role
+from mnemoscope.contracts.protocols import (
+    Auxiliary,
+    Bank,
+    Collapsible,
+    Recalling,
+    Role,
+    Slots,
+    Stateful,
+    Windowed,
+    announced_role,
+)
 
 __all__ = [
     "IGNORE",
     "POINT_NAMES",
     "Auxiliary",
+    "Bank",
     "Batch",
+    "Collapsible",
     "ReadPoint",
     "Recalling",
     "Role",

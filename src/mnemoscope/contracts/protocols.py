@@ -98,3 +98,19 @@ class Slots(Protocol):
     def single_vector(self) -> Tensor:
         """The read (without batch and time axes) if every slot held the mean slot."""
         ...
+
+
+@runtime_checkable
+class Bank(Slots, Protocol):
+    """Slots that can be seen, one vector each."""
+
+    slots: Tensor
+
+
+@runtime_checkable
+class Collapsible(Protocol):
+    """A bank that an energy shapes, and that may collapse to one vector."""
+
+    def collapse_threshold(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Two scalars for the module's input x: a bank that is one vector stays so where the first is the smaller."""
+        ...

@@ -4,9 +4,10 @@ May live here: everything that works on any `nn.Module` it has never seen; one f
 contracts, runs. Never memories, models, tasks or training: what needs these as well belongs to experiments.
 """
 
+from mnemoscope.examination.assertion import assert_load_bearing
 from mnemoscope.examination.budget import Budget
 from mnemoscope.examination.losses import NextTokenLoss
 from mnemoscope.examination.session import examine
 from mnemoscope.examination.sites import Point, Site, find_sites
 
-__all__ = ["Budget", "NextTokenLoss", "Point", "Site", "examine", "find_sites"]
+__all__ = ["Budget", "NextTokenLoss", "Point", "Site", "assert_load_bearing", "examine", "find_sites"]

@@ -1,55 +1,92 @@
 """From per-sequence losses to the record: effects, headroom, shares, verdicts, prescriptions."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mnemoscope.examination.budget import Budget
 from mnemoscope.examination.conditions import ROUTES
+from mnemoscope.examination.family import Level
 from mnemoscope.examination.horizon import Method
+from mnemoscope.examination.part import CONSTANT_OUTPUT, Part, Player
 from mnemoscope.examination.prescription import prescribe
-from mnemoscope.examination.sites import Site, Sites
-from mnemoscope.examination.statistics import Bootstrap
-from mnemoscope.examination.verdict import Facts, decide, flags_of
+from mnemoscope.examination.sites import Sites
+from mnemoscope.examination.subsets import ALL, LOWEST_LOAD
+from mnemoscope.examination.tally import Key, Tally
+from mnemoscope.examination.verdict import (
+    STARVED_GATE,
+    STARVED_GRADIENT_SHARE,
+    STORED_OF_HEADROOM,
+    Facts,
+    Saturation,
+    decide,
+    flags_of,
+    outcomes,
+)
 from mnemoscope.runs.examination import (
+    ComparisonRecord,
+    ControlRecord,
     Estimate,
     Examination,
-    HorizonPoint,
     InterventionName,
+    LoadRecord,
     Locus,
+    PatchingRecord,
     PositionCurve,
+    ProbeRecord,
     SiteRecord,
+    SubsetRecord,
 )
 
-LEAST_MARGIN_NATS = 0.01
-MARGIN_OF_HEADROOM = 0.02
-INTERVENTIONS: tuple[InterventionName, ...] = ("optimal_constant", "zero", "mean", "resample", "random_constant")
-
-Losses = NDArray[np.float64]
+FEWEST_SEQUENCES = 8
+"""A subset of fewer test sequences gets no verdicts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Everything a session measured; losses are per test sequence, in nats per scored token."""
+    """Everything a session measured.
+
+    Args:
+        model: the subject.
+        sites: memories and routes.
+        groups: groups of memories with a verdict of their own.
+        budget: of the examination.
+        local_window: tokens of history that count as local.
+        methods: how the history of each site was cut.
+        n_calibration, n_tuning: sequences that fitted, and how many of them chose.
+        tally: the test pass.
+        loads: accuracy by load.
+        measures: by site, then name.
+        probes: what a probe of the answer gained at each site.
+        patchings: what exchanging the state of each site or group carried over.
+        controls: control arms.
+        level: what is left of 5 % at this look.
+        missing: what was left unmeasured.
+    """
 
     model: nn.Module
     sites: Sites
+    groups: tuple[Player, ...]
     budget: Budget
     local_window: int
-    methods: dict[str, Method]
+    methods: Mapping[str, Method]
     n_calibration: int
-    base: Losses
-    constant: Losses | None
-    losses: dict[tuple[str, ...], Losses]
-    curves: dict[tuple[str, ...], Tensor]
-    measures: dict[str, dict[str, float]]
+    n_tuning: int
+    tally: Tally
+    loads: list[LoadRecord]
+    measures: Mapping[str, Mapping[str, float]]
+    probes: Mapping[str, ProbeRecord]
+    patchings: Mapping[str, PatchingRecord]
+    controls: list[ControlRecord]
+    level: Level
+    missing: list[str] = field(default_factory=list)
     replay: str
     warnings: list[str]
-    seconds: dict[str, float]
-    versions: dict[str, str]
+    seconds: Mapping[str, float]
+    versions: Mapping[str, str]
 
 
 def assemble(measured: Measured) -> Examination:
@@ -57,167 +94,191 @@ def assemble(measured: Measured) -> Examination:
     return _Assembly(measured).record()
 
 
+def is_decided(measured: Measured) -> bool:
+    """Whether every verdict is there, so that no further sequence is needed."""
+    assembly = _Assembly(measured)
+    part = assembly.part(ALL)
+    return all(assembly.judged(part, player).verdict != "inconclusive" for player in assembly.players)
+
+
 class _Assembly:
     def __init__(self, measured: Measured) -> None:
         self.measured = measured
-        self.names = [site.name for site in measured.sites.memories]
-        self.has_routes = ("off", ROUTES) in measured.losses
-        self.bootstrap = Bootstrap(len(measured.base), measured.budget.n_resamples, measured.budget.seed)
-        self.everything = frozenset(self.names) | ({ROUTES} if self.has_routes else frozenset())
-        self.headroom = self._estimate(self._cost(self.everything))
-        capped = self.headroom.value
-        if measured.constant is not None:
-            capped = min(capped, float((measured.constant - measured.base).mean()))
-        self.headroom_nats = max(capped, 0.0)
-        self.margin = max(LEAST_MARGIN_NATS, MARGIN_OF_HEADROOM * self.headroom_nats)
+        self.players = [*map(Player.of, measured.sites.memories), *measured.groups]
+        self.curves = measured.tally.curves()
+        self.at_lowest_load = self._at_lowest_load()
+
+    def part(self, subset: str) -> Part:
+        """The losses on a subset."""
+        m = self.measured
+        return Part(
+            m.tally.losses(subset),
+            self.players,
+            [site.name for site in m.sites.memories],
+            m.local_window,
+            m.budget.n_resamples,
+            m.budget.seed,
+            m.level,
+        )
 
     def record(self) -> Examination:
         """Everything together."""
-        m = self.measured
-        memories = [self._memory(site) for site in m.sites.memories]
-        routes = [self._site(site) for site in m.sites.routes]
-        routes_off = self._estimate(self._cost(frozenset({ROUTES}))) if self.has_routes else None
-        if m.sites.routes_known and not self.has_routes:
+        m, part = self.measured, self.part(ALL)
+        memories = [self.judged(part, Player.of(site), ALL) for site in m.sites.memories]
+        routes_off = part.estimate(part.cost(frozenset({ROUTES}))) if part.has_routes else None
+        if m.sites.routes_known and not part.has_routes:
             routes_off = Estimate(value=0.0, low=0.0, high=0.0)
+        constant = part.losses.get(CONSTANT_OUTPUT)
         return Examination(
             subject=type(m.model).__name__,
             n_calibration=m.n_calibration,
-            n_test=len(m.base),
+            n_tuning=m.n_tuning,
+            n_test=len(part.base),
             seed=m.budget.seed,
             local_window=m.local_window,
-            base_loss=self._estimate(m.base),
-            constant_output_loss=None if m.constant is None else float(m.constant.mean()),
-            memories_off=self._estimate(self._cost(frozenset(self.names))),
+            base_loss=part.estimate(part.base),
+            constant_output_loss=None if constant is None else float(constant.mean()),
+            memories_off=part.estimate(part.cost(part.memories)),
             routes_off=routes_off,
-            headroom=self.headroom,
-            memories_share=self._share(frozenset(self.names)) if m.sites.routes_known else None,
-            margin=self.margin,
+            headroom=part.headroom,
+            memories_share=part.share(part.memories) if m.sites.routes_known else None,
+            margin=part.margin,
             sites=memories,
-            routes=routes,
+            routes=[self._site(part, Player.of(site)) for site in m.sites.routes],
             routes_known=m.sites.routes_known,
+            groups=[self.judged(part, group) for group in m.groups],
+            subsets=[self._subset(name) for name in m.tally.subsets if self._is_large_enough(name)],
+            loads=m.loads,
+            controls=m.controls,
+            look=m.level.look + 1,
+            looks=len(m.level.fractions),
+            missing=m.missing,
             base=self._curve(()),
             prescriptions=[row for site in memories for row in prescribe(site)],
             replay=m.replay,
-            warnings=m.warnings + self._order_warnings(),
-            seconds=m.seconds,
-            versions=m.versions,
+            warnings=m.warnings + self._order_warnings(part),
+            seconds=dict(m.seconds),
+            versions=dict(m.versions),
         )
 
-    def _memory(self, site: Site) -> SiteRecord:
-        plain = self._site(site)
-        name, everything_else = site.name, self.everything - {site.name}
-        conditional = self._estimate(self._capped(self.everything) - self._capped(everything_else))
-        necessity = self._of_headroom(plain.effects["read"]["optimal_constant"].value)
-        facts = Facts(
-            margin=self.margin,
-            gain=None
-            if self.measured.constant is None
-            else self._estimate(self.measured.constant - self.measured.base),
-            headroom=self.headroom,
-            optimal_constant=plain.effects["read"]["optimal_constant"],
-            zero=plain.effects["read"].get("zero"),
-            random_constant=plain.effects["read"].get("random_constant"),
-            local_horizon=next((p.effect for p in plain.horizon if p.window == self.measured.local_window), None),
-            single_vector=self._effect(("single", name)),
-            conditional=conditional if everything_else else None,
-            share=self._share(frozenset({name})),
-            necessity=necessity,
-            routes_known=self.measured.sites.routes_known,
-        )
-        decision = decide(facts, len(self.measured.base))
-        probed = self.measured.losses.get(("probe", name))
-        reachable = probed is None or not np.array_equal(probed, self.measured.base)
-        entropy = plain.measures.get("addressing_entropy")
+    def judged(self, part: Part, player: Player, subset: str = "") -> SiteRecord:
+        """A memory or group of them with its verdict."""
+        plain, members = self._site(part, player), frozenset(player.members)
+        facts = self._facts(part, player, plain)
+        decision = decide(facts, len(part.base))
+        probed = part.losses.get(("probe", player.name))
+        reachable = probed is None or not np.array_equal(probed, part.base)
         known = self.measured.sites.routes_known
+        conditional = part.conditional(members)
         return plain.model_copy(
             update={
-                "conditional": facts.conditional,
+                "conditional": None if conditional is None else part.estimate(conditional),
                 "share": facts.share if known else None,
-                "necessity": necessity if known else None,
-                "sufficiency": self._sufficiency(everything_else) if known else None,
+                "necessity": facts.necessity if known else None,
+                "sufficiency": part.sufficiency(members) if known else None,
+                "probe": self.measured.probes.get(player.name),
+                "patching": self.measured.patchings.get(player.name),
+                "comparisons": [
+                    ComparisonRecord(name=name, effect=effect, outcome=outcome)
+                    for name, (effect, outcome) in outcomes(facts).items()
+                ],
                 "verdict": decision.verdict,
                 "because": decision.because,
-                "flags": flags_of(facts, plain.effects["read"].get("resample"), entropy, reachable),
+                "flags": flags_of(
+                    facts, plain.effects["read"].get("resample"), plain.measures.get("addressing_entropy"), reachable
+                ),
                 "required_sequences": decision.required_sequences,
-                "without": self._curve(("off", name)),
+                "without": self._curve(("off", *sorted(members))) if subset == ALL else None,
             }
         )
 
-    def _site(self, site: Site) -> SiteRecord:
-        """What memories and routes have in common."""
-        effects: dict[Locus, dict[InterventionName, Estimate]] = {
-            locus: self._effects(site, locus) for locus in site.loci
-        }
-        windows = sorted(int(key[2]) for key in self.measured.losses if key[:2] == ("window", site.name))
-        horizon = [
-            HorizonPoint(window=w, effect=self._estimate(self._difference(("window", site.name, str(w)))))
-            for w in windows
-        ]
-        return SiteRecord(
-            name=site.name,
-            role=site.role,
-            module=type(self.measured.model.get_submodule(site.owner)).__name__ if site.owner is not None else "tap",
-            effects={locus: found for locus, found in effects.items() if found},
-            horizon=horizon,
-            horizon_method=self.measured.methods[site.name],
-            measures=self.measured.measures[site.name],
+    def _facts(self, part: Part, player: Player, plain: SiteRecord) -> Facts:
+        optimal, headroom = part.deciding(player, "optimal_constant"), part.deciding(player, "headroom")
+        assert optimal is not None
+        assert headroom is not None
+        patching = self.measured.patchings.get(player.name)
+        return Facts(
+            margin=part.margin,
+            gain=part.gain(),
+            headroom=headroom,
+            optimal_constant=optimal,
+            position_constant=part.deciding(player, "position_constant"),
+            zero=part.deciding(player, "zero"),
+            random_constant=part.deciding(player, "random_constant"),
+            local_horizon=part.deciding(player, "local_horizon"),
+            single_vector=part.deciding(player, "single_vector"),
+            conditional=part.deciding(player, "conditional"),
+            share=part.share(frozenset(player.members)),
+            necessity=part.of_headroom(plain.effects["read"]["optimal_constant"].value),
+            routes_known=self.measured.sites.routes_known,
+            denoise=None if patching is None else patching.denoise,
+            stored=self._stored(part, player),
+            starving=self._starving(plain),
+            saturation=self._saturation(player, plain),
         )
 
-    def _effects(self, site: Site, locus: Locus) -> dict[InterventionName, Estimate]:
-        found: dict[InterventionName, Estimate] = {}
-        for name in INTERVENTIONS:
-            fitted_alone = locus == "read" and name == "optimal_constant"
-            effect = self._effect(("off", site.name) if fitted_alone else (locus, site.name, name))
-            if effect is not None:
-                found[name] = effect
-        return found
+    def _stored(self, part: Part, player: Player) -> bool | None:
+        probe = self.measured.probes.get(player.name)
+        if probe is None:
+            return None
+        return probe.gain.low > 0 and probe.gain.value >= STORED_OF_HEADROOM * part.headroom_nats
 
-    def _difference(self, key: tuple[str, ...]) -> Losses:
-        return self.measured.losses[key] - self.measured.base
+    def _starving(self, plain: SiteRecord) -> bool:
+        share, gate = plain.measures.get("gradient_share", 1.0), plain.measures.get("gate_mean", 1.0)
+        return share < STARVED_GRADIENT_SHARE or gate < STARVED_GATE
 
-    def _effect(self, key: tuple[str, ...]) -> Estimate | None:
-        return self._estimate(self._difference(key)) if key in self.measured.losses else None
+    def _at_lowest_load(self) -> Part | None:
+        there = LOWEST_LOAD in self.measured.tally.subsets and self._is_large_enough(LOWEST_LOAD)
+        return self.part(LOWEST_LOAD) if there and len(self.measured.loads) > 1 else None
 
-    def _estimate(self, values: Losses) -> Estimate:
-        return self.bootstrap.mean(values)
+    def _saturation(self, player: Player, plain: SiteRecord) -> Saturation | None:
+        effect = None if self.at_lowest_load is None else self.at_lowest_load.deciding(player, "optimal_constant")
+        if effect is None:
+            return None
+        loads = self.measured.loads
+        return Saturation(
+            at_lowest_load=effect,
+            drop=loads[0].accuracy - loads[-1].accuracy,
+            state_share=plain.measures.get("state_share"),
+        )
 
-    def _cost(self, coalition: frozenset[str]) -> Losses:
-        """Loss increase per sequence with the coalition switched off."""
-        return self._difference(("off", *sorted(coalition))) if coalition else np.zeros_like(self.measured.base)
+    def _site(self, part: Part, player: Player) -> SiteRecord:
+        """What memories, groups and routes have in common."""
+        site, m = player.site, self.measured
+        loci: tuple[Locus, ...] = ("read",) if site is None else tuple(site.loci)
+        effects: dict[Locus, dict[InterventionName, Estimate]] = {locus: part.effects(player, locus) for locus in loci}
+        owner = None if site is None else site.owner
+        alone = "tap" if site is not None else f"{len(player.members)} sites"
+        return SiteRecord(
+            name=player.name,
+            role="group" if site is None else site.role,
+            module=alone if owner is None else type(m.model.get_submodule(owner)).__name__,
+            members=list(player.members) if site is None else [],
+            effects={locus: found for locus, found in effects.items() if found},
+            horizon=part.horizon(player.name),
+            horizon_method=m.methods.get(player.name, "none"),
+            measures=dict(m.measures.get(player.name, {})),
+        )
 
-    def _capped(self, coalition: frozenset[str]) -> Losses:
-        """Cost with its mean brought down to the headroom, since no information is worth more than all of it.
+    def _is_large_enough(self, subset: str) -> bool:
+        return int(self.measured.tally.belonging(subset).sum()) >= FEWEST_SEQUENCES
 
-        Removals of routes leave the network off its distribution and can cost more than a constant output does.
-        """
-        cost = self._cost(coalition)
-        return cost - max(float(cost.mean()) - self.headroom_nats, 0.0)
+    def _subset(self, name: str) -> SubsetRecord:
+        part, m = self.part(name), self.measured
+        return SubsetRecord(
+            name=name,
+            n_sequences=len(part.base),
+            share=m.tally.share(name),
+            base_loss=part.estimate(part.base),
+            headroom=part.headroom,
+            margin=part.margin,
+            memories_share=part.share(part.memories) if m.sites.routes_known else None,
+            sites=[self.judged(part, Player.of(site)) for site in m.sites.memories],
+            groups=[self.judged(part, group) for group in m.groups],
+        )
 
-    def _gain(self) -> Estimate | None:
-        constant = self.measured.constant
-        return None if constant is None else self._estimate(constant - self.measured.base)
-
-    def _of_headroom(self, value: float) -> float | None:
-        return value / self.headroom_nats if self.headroom_nats > 0 else None
-
-    def _sufficiency(self, everything_else: frozenset[str]) -> float | None:
-        lost = self._of_headroom(float(self._capped(everything_else).mean()))
-        return None if lost is None else 1 - lost
-
-    def _share(self, player: frozenset[str]) -> Estimate | None:
-        """Shapley share of the headroom; the players are this one, all other memories, and all routes."""
-        others = frozenset(self.names) - player
-        rest = [group for group in (others, frozenset({ROUTES}) if self.has_routes else frozenset()) if group]
-        weights = {0: [1.0], 1: [1 / 2, 1 / 2], 2: [1 / 3, 1 / 6, 1 / 3]}[len(rest)]
-        value = np.zeros_like(self.measured.base)
-        for mask in range(2 ** len(rest)):
-            chosen = [group for i, group in enumerate(rest) if mask >> i & 1]
-            before = frozenset().union(*chosen)
-            value += weights[len(chosen)] * (self._capped(before | player) - self._capped(before))
-        return self.bootstrap.ratio(value, self._capped(self.everything))
-
-    def _curve(self, key: tuple[str, ...]) -> PositionCurve | None:
-        nats = self.measured.curves.get(key)
+    def _curve(self, key: Key) -> PositionCurve | None:
+        nats = self.curves.get(key)
         if nats is None:
             return None
         scored = ~torch.isnan(nats)
@@ -228,18 +289,37 @@ class _Assembly:
             n_sequences=scored[:, positions].sum(0).tolist(),
         )
 
-    def _order_warnings(self) -> list[str]:
-        """The best constant cannot be worse than zero or the mean; if it is, it was under-fitted."""
+    def _order_warnings(self, part: Part) -> list[str]:
+        """A best constant cannot be worse than another constant of its kind; if it is, it was under-fitted."""
+        others = {"optimal_constant": ("zero", "mean"), "position_constant": ("position_mean", "resample")}
         warnings = []
-        for name in self.names:
-            best = self.measured.losses["off", name]
-            for other in ("zero", "mean"):
-                if ("read", name, other) not in self.measured.losses:
-                    continue
-                excess = self._estimate(best - self.measured.losses["read", name, other])
-                if excess.low > 0.1 * self.margin:
-                    warnings.append(
-                        f"{name}: the optimal constant is {excess.value:.3f} nats worse than {other}: under-fitted, "
-                        "raise budget.fit_steps"
-                    )
+        for site in self.measured.sites.memories:
+            for best, worse in others.items():
+                key = ("off", site.name) if best == "optimal_constant" else ("read", site.name, best)
+                for other in worse:
+                    rival = ("read", site.name, other)
+                    if key not in part.losses or rival not in part.losses:
+                        continue
+                    excess = part.estimate(part.losses[key] - part.losses[rival])
+                    if excess.low > 0.1 * part.margin:
+                        warnings.append(
+                            f"{site.name}: the {best.replace('_', ' ')} is {excess.value:.3f} nats worse than "
+                            f"{other.replace('_', ' ')}: under-fitted, raise budget.fit_steps"
+                        )
         return warnings
+
+
+def accuracy_by_load(correct: Tensor, scored: Tensor, load: Tensor) -> list[LoadRecord]:
+    """Accuracy for each number of items, fewest first.
+
+    Args:
+        correct: whether each position is right, (n, t).
+        scored: whether it counts, (n, t).
+        load: items of each sequence, (n,); -1 where unknown.
+    """
+    found = []
+    for value in load[load >= 0].unique().tolist():
+        rows = load == value
+        accuracy = float(correct[rows].sum() / scored[rows].sum())
+        found.append(LoadRecord(load=int(value), accuracy=accuracy, n_sequences=int(rows.sum())))
+    return found

@@ -9,69 +9,84 @@ held out from the fit, reported on the test sequences.
 Source: Li & Janson 2024, "Optimal ablation for interpretability" (arXiv 2409.09951), definition 2.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from mnemoscope.examination.interventions import Constant, Intervention, Window
+from mnemoscope.examination.interventions import Constant, Intervention, PositionConstant, Window
 from mnemoscope.examination.replay import Edit, Replayer, Tape
 from mnemoscope.examination.sites import Point
 
 CHECK_EVERY = 20
 PATIENCE = 4
 RELATIVE_RATE = 0.05
+TUNING_EVERY = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Removal:
-    """What takes the place of a part: a constant, or the last `window` tokens of history plus a constant.
+    """What takes the place of a part: a constant, one for each position, or the last tokens of history and a constant.
 
     Args:
         point: where it is put.
         window: tokens of history that stay; None for none.
         start: first guess of the constant, and the value kept if nothing better is found.
         scale: root mean square of what is replaced; sets the size of the steps.
+        by_position: the constant has a leading axis of positions.
     """
 
     point: Point
     window: int | None
     start: Shaped[Tensor, "..."]
     scale: float
+    by_position: bool = False
 
     def intervention(self, constant: Tensor) -> Intervention:
         """The removal with this constant."""
+        if self.by_position:
+            return PositionConstant(constant)
         return Constant(constant) if self.window is None else Window(self.window, constant)
 
     def at(self, constant: Tensor) -> "Removal":
         """The same removal, starting elsewhere."""
-        return Removal(point=self.point, window=self.window, start=constant, scale=self.scale)
+        return replace(self, start=constant)
 
 
 def fit_removals(
-    replayer: Replayer, tapes: Sequence[Tape], removals: Sequence[Removal], max_steps: int
+    replayer: Replayer,
+    tapes: Sequence[Tape],
+    removals: Sequence[Removal],
+    max_steps: int,
+    until: float = torch.inf,
 ) -> list[Float[Tensor, "..."]]:
     """Jointly optimal constants of several removals.
 
     Adam at 5 % of each value's root mean square, falling linearly to a tenth of that; every twentieth step the
-    choice sequences (each third tape) decide whether this is the best so far.
+    choice sequences (each third tape) decide whether this is the best so far: better by more than a standard error of
+    the paired difference, since the best of many by luck is worse than the start on other sequences.
 
     Args:
         replayer: of the model.
         tapes: calibration sequences, at least two tapes.
         removals: what to remove together.
         max_steps: Adam steps at most.
+        until: stop when `time.perf_counter` says so, with the best so far.
 
     Returns:
         One constant per removal; the starts, where the loss does not depend on them differentiably.
     """
-    chosen_on, fitted_on = tapes[::3], [tape for i, tape in enumerate(tapes) if i % 3]
+    chosen_on, fitted_on = tuning(tapes), [tape for i, tape in enumerate(tapes) if i % TUNING_EVERY]
     # Half precision underflows in the squared gradients; interventions cast back.
     constants = [_at_least_float32(removal.start) for removal in removals]
-    best, best_loss, stale = constants, _mean_loss(replayer, chosen_on, removals, constants), 0
+    if time.perf_counter() > until:
+        return constants
+    best, best_losses, stale = constants, _losses(replayer, chosen_on, removals, constants), 0
+    lowest = float(best_losses.mean())
     constants = [constant.clone().requires_grad_() for constant in constants]
     groups = [
         {"params": [constant], "lr": RELATIVE_RATE * max(removal.scale, 1e-8)}
@@ -91,13 +106,19 @@ def fit_removals(
             optimiser.step()
             schedule.step()
             if step % CHECK_EVERY == 0 or step == max_steps:
-                now = _mean_loss(replayer, chosen_on, removals, constants)
-                stale = 0 if now < best_loss - 1e-4 else stale + 1
-                if now < best_loss:
-                    best, best_loss = [constant.detach().clone() for constant in constants], now
-                if stale >= PATIENCE:
+                now = _losses(replayer, chosen_on, removals, constants)
+                stale = 0 if now.mean() < lowest - 1e-4 else stale + 1
+                lowest = min(lowest, float(now.mean()))
+                if _is_better(now, best_losses):
+                    best, best_losses = [constant.detach().clone() for constant in constants], now
+                if stale >= PATIENCE or time.perf_counter() > until:
                     break
     return best
+
+
+def tuning(tapes: Sequence[Tape]) -> list[Tape]:
+    """The calibration tapes that choose and never fit."""
+    return list(tapes[::TUNING_EVERY])
 
 
 def _at_least_float32(constant: Tensor) -> Tensor:
@@ -111,22 +132,45 @@ def _edits(removals: Sequence[Removal], constants: Sequence[Tensor]) -> list[Edi
     ]
 
 
-@torch.no_grad()
-def _mean_loss(
+def mean_loss(
     replayer: Replayer, tapes: Sequence[Tape], removals: Sequence[Removal], constants: Sequence[Tensor]
 ) -> float:
-    losses = [replayer.run(tape, _edits(removals, constants)).per_sequence for tape in tapes]
-    return float(torch.cat(losses).mean())
+    """Mean loss over all sequences of the tapes under removals with these constants."""
+    return float(_losses(replayer, tapes, removals, constants).mean())
+
+
+@torch.no_grad()
+def _losses(
+    replayer: Replayer, tapes: Sequence[Tape], removals: Sequence[Removal], constants: Sequence[Tensor]
+) -> Float[Tensor, "n"]:
+    """Loss of every sequence of the tapes."""
+    return torch.cat([replayer.run(tape, _edits(removals, constants)).per_sequence for tape in tapes]).double()
+
+
+def _is_better(losses: Float[Tensor, "n"], than: Float[Tensor, "n"]) -> bool:
+    """By more than a standard error of the paired difference; anything finite is better than what is not."""
+    if not bool(torch.isfinite(than).all()):
+        return bool(torch.isfinite(losses).all())
+    gain = than - losses
+    return bool(gain.mean() > gain.std() / len(gain) ** 0.5)
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """No gradients for the model's parameters while the block runs."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trainable:
+    trainable = [
+        (module, name, parameter)
+        for module in model.modules()
+        for name, parameter in module._parameters.items()
+        if parameter is not None and parameter.requires_grad
+    ]
+    for _, _, parameter in trainable:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
+        for module, name, before in trainable:
+            # Offloaded weights are other objects after every forward.
+            for parameter in (before, module._parameters.get(name)):
+                if parameter is not None:
+                    parameter.requires_grad_(True)

@@ -8,19 +8,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mnemoscope.examination.adapters import at_rest
+from mnemoscope.examination.held import Held
+from mnemoscope.examination.plain import plainly
+
 
 @contextmanager
-def intact(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards modes, buffers, gradients and random states are as before, come what may."""
+def intact(model: nn.Module) -> Iterator[Held]:
+    """Evaluation mode inside, no caches, no compiled code; afterwards all is as before, come what may.
+
+    That is modes, buffers, attributes with plain values, gradients, random states, and what `at_rest` changes in models
+    of other libraries. Gives what the modules keep as they are found.
+    """
     modes = {module: module.training for module in model.modules()}
     buffers = {module: dict(module._buffers) for module in model.modules()}
     values = {buffer: buffer.detach().clone() for buffer in model.buffers()}
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    before = Held(model)
     model.eval()
     try:
-        yield
+        with plainly(model), at_rest(model):
+            yield before
     finally:
         for module, training in modes.items():
             module.training = training
@@ -32,6 +42,8 @@ def intact(model: nn.Module) -> Iterator[None]:
         np.random.set_state(numpy_state)  # noqa: NPY002
         random.setstate(python_state)
         _restore_buffers(buffers, values)
+        if not before.parameters_changed:
+            before.put_back()
 
 
 @torch.no_grad()

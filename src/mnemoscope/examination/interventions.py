@@ -1,23 +1,18 @@
 """Interventions: pure functions from what a site produced to what the rest of the network sees."""
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from mnemoscope.contracts import Windowed
-
-
-class Call(NamedTuple):
-    """One call of a module (None for a tap): what went in, and the tensor that came out."""
-
-    module: nn.Module | None
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    value: Tensor
+from mnemoscope.examination.adapters import reach_of
+from mnemoscope.examination.adapters.masking import can_mask, masked
+from mnemoscope.examination.calls import Call, Seen, called_again, sequence_of
+from mnemoscope.examination.held import held
+from mnemoscope.examination.outputs import first_tensor
 
 
 @runtime_checkable
@@ -41,6 +36,26 @@ class Constant:
 
 
 @dataclass(frozen=True)
+class PositionConstant:
+    """A value for each position, the same for every sequence: what a clock could say, and the mean at each position."""
+
+    values: Shaped[Tensor, "t ..."]
+
+    def apply(self, call: Call) -> Tensor:
+        """The same rows for every sequence.
+
+        Raises:
+            ValueError: where the sequences have another length than the values.
+        """
+        if call.value.shape[1:] != self.values.shape:
+            raise ValueError(
+                f"PositionConstant: a site must produce (b, {', '.join(map(str, self.values.shape))}), as its values "
+                f"are, got {tuple(call.value.shape)}; use sequences of one length, or one Constant for all positions"
+            )
+        return self.values.to(call.value.dtype).expand_as(call.value)
+
+
+@dataclass(frozen=True)
 class Zero:
     """Zeros."""
 
@@ -61,6 +76,66 @@ class Resample:
 
 
 @dataclass(frozen=True)
+class GateClamp:
+    """Values kept within bounds, for a gate; equal bounds fix it, at 0 shut and at 1 open.
+
+    A floor that the module adds after its `gate` point stays.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise ValueError(
+                f"GateClamp: low must be at most high, got {self.low} and {self.high}; equal bounds fix the gate"
+            )
+
+    def apply(self, call: Call) -> Tensor:
+        """Clamp."""
+        return call.value.clamp(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class BranchOff:
+    """The module's own input passes through: a layer that adds to its input adds nothing.
+
+    Where a point holds only what is added (a contribution, the output of a mixer) the branch is off with `Zero`. A
+    layer whose output holds the residual stream as well, as those of Hugging Face models do, would lose the stream
+    with zeros.
+    """
+
+    def apply(self, call: Call) -> Tensor:
+        """What went in.
+
+        Raises:
+            ValueError: for a tap, and for a module whose output is not shaped like its input.
+        """
+        if call.module is None:
+            raise ValueError("BranchOff: a tap has no input to pass through; use Zero at its contribution")
+        x = window_input(call)
+        if x.shape != call.value.shape:
+            raise ValueError(
+                f"BranchOff: the module must return the shape of its input {tuple(x.shape)}, got "
+                f"{tuple(call.value.shape)}; use Zero where the point holds only what is added"
+            )
+        return x
+
+
+@dataclass(frozen=True)
+class WithoutDirections:
+    """The part of a vector that lies along some directions is replaced by that of the mean."""
+
+    mean: Float[Tensor, "d"]
+    basis: Float[Tensor, "d k"]
+
+    def apply(self, call: Call) -> Tensor:
+        """Project the deviation from the mean; the basis is orthonormal."""
+        basis = self.basis.to(call.value.dtype)
+        return call.value - (call.value - self.mean.to(call.value.dtype)) @ basis @ basis.T
+
+
+@dataclass(frozen=True)
 class Window:
     """Keep only the last `tokens` tokens in memory; `offset` is a constant in place of what the rest contributed."""
 
@@ -68,82 +143,62 @@ class Window:
     offset: Shaped[Tensor, "..."] | None = None
 
     def apply(self, call: Call) -> Tensor:
-        """Ask the memory itself where it can answer, else run it on unfolded windows of its own input."""
+        """Ask the memory itself where it can answer, mask attention, else run it on unfolded windows of its input."""
         if call.module is None:
             raise ValueError("a tap has no module to run on a window; announce the memory by read points instead")
         if isinstance(call.module, Windowed):
             output = call.module.windowed(window_input(call), self.tokens)
+        elif can_mask(call.module):
+            output = masked(call, self.tokens)
         else:
             output = unfolded(call, self.tokens)
         return output if self.offset is None else output + self.offset.to(output.dtype)
+
+
+def reach(module: nn.Module) -> int | None:
+    """How many tokens a module looks back to, the present one included; None for all, or where nobody can say."""
+    return module.reach if isinstance(module, Windowed) else reach_of(module)
 
 
 def window_input(call: Call) -> Float[Tensor, "b t d"]:
     """The sequence a module was called with.
 
     Raises:
-        ValueError: where other tensors were passed, since how to cut those is unknown.
+        ValueError: where other tensors were passed that are not known to belong to its tokens.
     """
-    passed = (*call.args, *call.kwargs.values())
-    tensors = [value for value in passed if isinstance(value, Tensor)]
-    nested = [value for value in passed if isinstance(value, (tuple, list, dict)) and value]
-    if len(tensors) != 1 or tensors[0].ndim != 3 or nested:
-        got = [tuple(tensor.shape) for tensor in tensors] + [type(value).__name__ for value in nested]
-        raise ValueError(f"a window needs a module called with one tensor (b, t, d), got {got}")
-    return tensors[0]
+    return sequence_of(call)
 
 
 MAX_UNFOLDED_VALUES = 2**24
 
 
 def unfolded(call: Call, window: int) -> Float[Tensor, "b t out"]:
-    """Outputs of a causal module when each position is given its own window of the input and nothing before it."""
+    """Outputs of a causal module when each position is given its own window of the input and nothing before it.
+
+    Masks, position numbers and position embeddings are cut with their tokens.
+    """
     x = window_input(call)
-    n_tokens, width = x.shape[1:]
+    n_rows, n_tokens, width = x.shape
     head = run_again(call, x[:, :window])
     if window >= n_tokens:
         return head
-    at_once = max(1, MAX_UNFOLDED_VALUES // (window * width))
-    windows = x.unfold(1, window, 1)[:, 1:].movedim(-1, 2)
-    rest = [run_again(call, part.reshape(-1, window, width))[:, -1] for part in _pieces(windows, at_once)]
-    return torch.cat([head, torch.cat(rest).reshape(len(x), n_tokens - window, -1)], dim=1)
+    n_after = n_tokens - window
+    windows = x.unfold(1, window, 1)
+    within = torch.arange(window, device=x.device)
+    rest: list[Tensor] = []
+    for index in torch.arange(n_rows * n_after, device=x.device).split(max(1, MAX_UNFOLDED_VALUES // (window * width))):
+        rows, starts = index // n_after, index % n_after + 1
+        seen = Seen(rows, starts[:, None] + within)
+        rest.append(run_again(call, windows[rows, starts].movedim(-1, 1), seen)[:, -1])
+    return torch.cat([head, torch.cat(rest).unflatten(0, (n_rows, n_after))], dim=1)
 
 
-def _pieces(windows: Float[Tensor, "b n w d"], at_once: int) -> Iterator[Float[Tensor, "_ _ w d"]]:
-    """The windows in order, about so many at a time."""
-    n = windows.shape[1]
-    if at_once >= n:
-        yield from windows.split(at_once // n)
-        return
-    for row in windows.split(1):
-        yield from row.split(at_once, dim=1)
+def run_again(call: Call, x: Float[Tensor, "b t d"], seen: Seen | None = None) -> Float[Tensor, "b t out"]:
+    """The module on another input, called as it was called; its hooks stay out of it.
 
-
-def run_again(call: Call, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t out"]:
-    """The module on another input, called as it was called; its hooks stay out of it."""
+    `seen` says which tokens x holds, where these are not the first ones of the same rows and the module is told
+    something about each token.
+    """
     assert call.module is not None
-    args = tuple(x if isinstance(value, Tensor) else value for value in call.args)
-    kwargs = {name: x if isinstance(value, Tensor) else value for name, value in call.kwargs.items()}
-    return first_tensor(call.module.forward(*args, **kwargs))
-
-
-def first_tensor(output: Any) -> Tensor:
-    """The tensor of a module's output: itself, or the first of a tuple or list."""
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
-        return output[0]
-    raise ValueError(
-        f"a site's module must return a tensor, or a tuple that starts with one, got {type(output).__name__}; "
-        "choose a submodule that does"
-    )
-
-
-def with_first_tensor(output: Any, value: Tensor) -> Any:
-    """The output with its tensor replaced."""
-    if isinstance(output, Tensor):
-        return value
-    rest = tuple(output[1:])
-    if isinstance(output, tuple) and hasattr(output, "_fields"):
-        return type(output)(value, *rest)
-    return [value, *rest] if isinstance(output, list) else (value, *rest)
+    with held(call.module):
+        return first_tensor(called_again(call, x, seen), call.part)

@@ -1,10 +1,10 @@
 """What a model is held to: one loss per sequence, and where the model is one of tokens, one per position."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,10 +15,31 @@ Loss = Callable[[nn.Module, Any], Tensor]
 
 
 class Scores(NamedTuple):
-    """Losses of a batch. `per_token` is NaN where nothing is scored; None for losses that know no tokens."""
+    """Losses of a batch, and whether the likeliest token is right, where that was asked for.
+
+    `per_token` is NaN where nothing is scored, `correct` False; None for losses that know no tokens.
+    """
 
     per_sequence: Float[Tensor, "b"]
     per_token: Float[Tensor, "b t"] | None
+    correct: Bool[Tensor, "b t"] | None = None
+
+
+@runtime_checkable
+class ScoringLoss(Protocol):
+    """A loss that knows positions, and what a constant output would cost."""
+
+    def __call__(self, model: nn.Module, batch: Any) -> Float[Tensor, "b"]:
+        """One loss per sequence."""
+        ...
+
+    def scores(self, model: nn.Module, batch: Any, accuracy: bool = False) -> Scores:
+        """Losses per sequence and per position, with `accuracy` also what is right."""
+        ...
+
+    def constant_output(self, calibration: Sequence[Any], test: Sequence[Any]) -> list[Scores] | None:
+        """What the best constant output costs on each test batch; None where that cannot be said."""
+        ...
 
 
 class NextTokenLoss:
@@ -32,13 +53,9 @@ class NextTokenLoss:
         """One loss per sequence."""
         return self.scores(model, batch).per_sequence
 
-    def scores(self, model: nn.Module, batch: Any) -> Scores:
-        """Losses per sequence and per position."""
-        device = next(model.parameters(), torch.empty(0)).device
-        keywords, targets = prepare(batch, device)
-        inputs = keywords.pop("", None)
-        output = model(inputs, **keywords) if inputs is not None else model(**keywords)
-        logits = _logits(output)[:, : targets.shape[1]]
+    def scores(self, model: nn.Module, batch: Any, accuracy: bool = False) -> Scores:
+        """Losses per sequence and per position, with `accuracy` also whether the likeliest token is right."""
+        logits, targets = logits_and_targets(model, batch)
         nats = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="none")
         nats, scored = nats.view_as(targets), targets != IGNORE
         count = scored.sum(1)
@@ -48,7 +65,31 @@ class NextTokenLoss:
                 f"examine: every sequence must have a scored position, sequence {empty} of a batch has none; "
                 f"leave such sequences out, or set targets other than {IGNORE}"
             )
-        return Scores(nats.sum(1) / count, nats.masked_fill(~scored, torch.nan))
+        correct = logits.argmax(-1) == targets if accuracy else None
+        return Scores(nats.sum(1) / count, nats.masked_fill(~scored, torch.nan), correct)
+
+    def constant_output(self, calibration: Sequence[Any], test: Sequence[Any]) -> list[Scores] | None:
+        """See `constant_output_scores`."""
+        return constant_output_scores(list(calibration), list(test))
+
+
+def logits_and_targets(model: nn.Module, batch: Any) -> tuple[Float[Tensor, "b t vocab"], Int[Tensor, "b t"]]:
+    """A forward pass: what the model says at every position, and the target there."""
+    keywords, targets = prepare(batch, input_device(model))
+    inputs = keywords.pop("", None)
+    output = model(inputs, **keywords) if inputs is not None else model(**keywords)
+    logits = _logits(output)[:, : targets.shape[1]]
+    return logits, targets.to(logits.device)
+
+
+def input_device(model: nn.Module) -> torch.device:
+    """Where a model wants its inputs: what `accelerate` says that it runs on, else where its first parameter is."""
+    for module in model.modules():
+        wanted: Any = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+        if isinstance(wanted, (str, int, torch.device)):
+            return torch.device(wanted)
+    found = (parameter.device for parameter in model.parameters() if parameter.device.type != "meta")
+    return next(found, torch.device("cpu"))
 
 
 def prepare(batch: Any, device: torch.device) -> tuple[dict[str, Tensor], Int[Tensor, "b t"]]:
@@ -75,6 +116,8 @@ def prepare(batch: Any, device: torch.device) -> tuple[dict[str, Tensor], Int[Te
 
 def _logits(output: Any) -> Float[Tensor, "b t vocab"]:
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if isinstance(output, Mapping):
+        logits = output.get("logits")
     if logits is None and isinstance(output, tuple) and output and isinstance(output[0], Tensor):
         logits = output[0]
     if not isinstance(logits, Tensor) or logits.ndim != 3:
@@ -86,9 +129,19 @@ def _logits(output: Any) -> Float[Tensor, "b t vocab"]:
     return logits
 
 
-def score(loss: Loss, model: nn.Module, batch: Any) -> Scores:
+def real_tokens(batch: Any, value: Tensor) -> Bool[Tensor, "b t"] | None:
+    """Which rows of a value (b, t, ...) belong to tokens, for a batch that says which are padding; None for all."""
+    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+    if mask is None or value.ndim < 3 or tuple(mask.shape) != tuple(value.shape[:2]):
+        return None
+    real = torch.as_tensor(mask).to(value.device) != 0
+    return real if bool(real.any()) else None
+
+
+def score(loss: Loss, model: nn.Module, batch: Any, accuracy: bool = False) -> Scores:
     """Losses of a batch under any loss; checks that there is one value per sequence."""
-    scores = loss.scores(model, batch) if isinstance(loss, NextTokenLoss) else Scores(loss(model, batch), None)
+    knows_positions = isinstance(loss, ScoringLoss)
+    scores = loss.scores(model, batch, accuracy) if knows_positions else Scores(loss(model, batch), None)
     values = scores.per_sequence
     if not isinstance(values, Tensor) or values.ndim != 1:
         got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
@@ -99,8 +152,8 @@ def score(loss: Loss, model: nn.Module, batch: Any) -> Scores:
     return scores
 
 
-def constant_output_loss(calibration: list[Any], test: list[Any]) -> Tensor | None:
-    """What the best constant output costs on each test sequence; None for batches that are not of tokens.
+def constant_output_scores(calibration: list[Any], test: list[Any]) -> list[Scores] | None:
+    """What the best constant output costs on each test batch; None for batches that are not of tokens.
 
     The best constant output knows the frequencies of all targets here, the test's own included: nothing constant does
     better, however large the vocabulary.
@@ -113,5 +166,10 @@ def constant_output_loss(calibration: list[Any], test: list[Any]) -> Tensor | No
     targets = torch.cat([*fitted, *(part.flatten() for part in held_out)])
     counts = torch.bincount(targets[targets != IGNORE]).double()
     nats = -(counts / counts.sum()).log()
-    rows = [row[row != IGNORE] for part in held_out for row in part]
-    return torch.stack([nats[row].mean() for row in rows])
+    return [_at_targets(nats, part) for part in held_out]
+
+
+def _at_targets(nats: Float[Tensor, "vocab"], targets: Int[Tensor, "b t"]) -> Scores:
+    scored = targets != IGNORE
+    per_token = nats[targets.clamp_min(0)].masked_fill(~scored, torch.nan)
+    return Scores(per_token.nansum(1) / scored.sum(1), per_token)

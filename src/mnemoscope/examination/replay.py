@@ -15,9 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from mnemoscope.contracts import ReadPoint, listening
-from mnemoscope.examination.interventions import Call, Intervention, Window, first_tensor, with_first_tensor
+from mnemoscope.examination.held import Held
+from mnemoscope.examination.histories import RUNNING_AGAIN
+from mnemoscope.examination.inputs import Rows, input_tensor, with_input_tensor
+from mnemoscope.examination.interventions import Call, Intervention
 from mnemoscope.examination.losses import Loss, Scores, score
+from mnemoscope.examination.outputs import first_tensor, tensors_in, with_first_tensor
 from mnemoscope.examination.sites import Point
+from mnemoscope.examination.spared import AmongHollow, Answers, Ended, Replaced, is_hollow, ways_to_spare
 
 
 class Edit(NamedTuple):
@@ -40,7 +45,8 @@ class _Call:
 class Tape:
     """The record of one batch: its losses, its module calls, when each point was first reached, and kept values.
 
-    `values` has one tensor per call: a module may be called several times in a forward.
+    `values` has one tensor per call: a module may be called several times in a forward. `called` names those that were
+    called, `repeated` those that were more than once.
     """
 
     batch: Any
@@ -48,6 +54,8 @@ class Tape:
     calls: list[_Call] = field(default_factory=list)
     begins: dict[tuple[Point, bool], int] = field(default_factory=dict)
     values: dict[Point, list[Tensor]] = field(default_factory=dict)
+    called: set[str] = field(default_factory=set)
+    repeated: set[str] = field(default_factory=set)
 
     def forget_within(self, start: int) -> None:
         """Drop the calls since `start` that no replay needs: the call that ends now will answer for them.
@@ -61,12 +69,29 @@ class Tape:
         self.calls[nested:] = [call for call in self.calls[nested:] if call.end <= last]
 
     @property
+    def n_largest(self) -> int:
+        """Values of the largest recorded tensor."""
+        return max((tensor.numel() for call in self.calls for tensor in tensors_in(call.output)), default=0)
+
+    def began(self, edits: Sequence[Edit]) -> int:
+        """When the first of these edits changes anything."""
+        return min((self.begins.get(_key(edit), 0) for edit in edits), default=0)
+
+    def ended_by(self, began: int) -> list[_Call]:
+        """The outermost calls that were over by then, in their order."""
+        outermost: list[_Call] = []
+        for call in sorted(self.calls, key=lambda call: call.start):
+            if call.end <= began and (not outermost or call.start > outermost[-1].end):
+                outermost.append(call)
+        return outermost
+
+    @property
     def n_bytes(self) -> int:
         """Bytes of the recorded outputs, shared storage counted once."""
         storages = {
             tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
             for call in self.calls
-            for tensor in _tensors(call.output)
+            for tensor in tensors_in(call.output)
         }
         return sum(storages.values())
 
@@ -78,16 +103,21 @@ class Replayer:
         model: in evaluation mode.
         loss: one value per sequence.
         points: where interventions may happen.
+        held: what the modules kept before anything ran; every pass begins with it. None for what they keep now.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, points: Sequence[Point]) -> None:
+    def __init__(self, model: nn.Module, loss: Loss, points: Sequence[Point], held: Held | None = None) -> None:
         self.model, self.loss, self.points = model, loss, tuple(dict.fromkeys(points))
         self.modules = dict(model.named_modules())
         self.unsafe: str | None = None
         self.n_recomputed = 0
         self._verified: set[int] = set()
+        self._ways: dict[tuple[int, frozenset[str]], int | None] = {}
         self._earlier: list[Any] = []
         self._rng = _rng_state()
+        self.held = Held(model) if held is None else held.settled()
+        self.kept: tuple[str, ...] = ()
+        self._first: Tape | None = None
 
     @property
     def path(self) -> str:
@@ -97,14 +127,23 @@ class Replayer:
         rest = f"; {self.n_recomputed} runs in full, beyond budget.tape_bytes" if self.n_recomputed else ""
         return f"from a record, checked to the bit{rest}"
 
+    @property
+    def remarks(self) -> list[str]:
+        """What the user should know of the model, as seen while recording."""
+        if not self.kept:
+            return []
+        names = ", ".join(self.kept)
+        return [f"{names}: tensors kept from one forward to the next; every pass begins with what was there before"]
+
     def record(self, batch: Any, keep: Sequence[Point] = ()) -> Tape:
         """A clean pass. Values at the points of `keep` are kept on the tape."""
         tape = Tape(batch, Scores(torch.empty(0), None))
         buffers = {name: buffer._version for name, buffer in self.model.named_buffers()}
         with ExitStack() as stack, torch.no_grad():
             self._watch(tape, frozenset(keep), stack)
-            self._restore_rng()
-            tape.scores = score(self.loss, self.model, batch)
+            self.restore_rng()
+            tape.scores = score(self.loss, self.model, batch, accuracy=True)
+        self.kept = tuple(dict.fromkeys((*self.kept, *self.held.changed())))
         if not torch.equal(_rng_state(), self._rng):
             self._give_up("the model draws random numbers in evaluation mode")
         if any(buffer._version != buffers.get(name) for name, buffer in self.model.named_buffers()):
@@ -118,30 +157,85 @@ class Replayer:
                 "examine: the model's own loss is not finite on these data; mend the model or the data first"
             )
         self._earlier = [*self._earlier[-1:], batch]
+        self._require_steady(tape)
         return tape
 
     def run(self, tape: Tape, edits: Sequence[Edit]) -> Scores:
         """Losses of a recorded batch under edits; differentiable in what the edits hold, if gradients are enabled."""
-        began = min((tape.begins.get(_key(edit), 0) for edit in edits), default=0)
+        began = tape.began(edits)
         if self.unsafe is None and tape.calls and began not in self._verified:
             self._verify(tape, began)
         self.n_recomputed += self.unsafe is None and not tape.calls
+        spared = self._spared(tape, edits, began) if self.unsafe is None and tape.calls else {}
+        return self._run(tape, edits, began, spared)
+
+    def _run(self, tape: Tape, edits: Sequence[Edit], began: int, spared: Answers) -> Scores:
         with ExitStack() as stack:
             if self.unsafe is None:
-                stack.enter_context(self._stubbed(tape, began))
+                stack.enter_context(self._stubbed(tape, began, spared))
             stack.enter_context(edited(self.modules, edits))
-            self._restore_rng()
+            self.restore_rng()
             return score(self.loss, self.model, tape.batch)
+
+    def _spared(self, tape: Tape, edits: Sequence[Edit], began: int) -> Answers:
+        """What the modules answer that need not run; the first time, only if that changes no bit of the losses."""
+        calls = {call.path: Ended(call.end, call.output) for call in tape.calls if call.path not in tape.repeated}
+        replaced = [
+            Replaced(edit.point, edit.intervention, tape.begins.get((edit.point, False), 0))
+            for edit in edits
+            if edit.point.kind == "module"
+        ]
+        ways = ways_to_spare(calls, replaced, tape.began(edits))
+        kind = began, frozenset(path for way in ways for path in way)
+        if ways and kind not in self._ways:
+            self._ways[kind] = self._first_equal(tape, edits, began, ways)
+        chosen = self._ways.get(kind)
+        return {} if chosen is None else ways[chosen]
+
+    @torch.no_grad()
+    def _first_equal(self, tape: Tape, edits: Sequence[Edit], began: int, ways: list[Answers]) -> int | None:
+        whole = self._run(tape, edits, began, {}).per_sequence
+        for i, spared in enumerate(ways):
+            try:
+                if torch.equal(self._run(tape, edits, began, spared).per_sequence, whole):
+                    return i
+            except Exception:  # whatever a foreign model objects to in tensors without values
+                continue
+        return None
+
+    @torch.no_grad()
+    def _require_steady(self, tape: Tape) -> None:
+        """Once, when a second batch has run, the first one must still have the losses that it had.
+
+        Raises:
+            ValueError: for a model with a state that is kept where it cannot be put back.
+        """
+        if self._first is None:
+            self._first = Tape(tape.batch, tape.scores)
+        elif self._first.batch is not None:
+            self.restore_rng()
+            before = self._first.scores.per_sequence
+            again = score(self.loss, self.model, self._first.batch).per_sequence
+            difference = float((again - before).abs().max())
+            if not difference <= 1e-3 * max(float(before.abs().max()), 1e-6):
+                raise ValueError(
+                    f"examine: a batch has other losses when it runs again (by up to {difference:.3g}): the model or "
+                    "the loss keeps a state that cannot be put back; reset it in loss=, before every batch"
+                )
+            self._first = Tape(None, tape.scores)
 
     @torch.no_grad()
     def _verify(self, tape: Tape, began: int) -> None:
-        """Another batch runs in between, so that nothing left behind by this one can make a replay look right."""
+        """Another batch runs in between, so that nothing left behind by this one can make a replay look right.
+
+        What that batch leaves in attributes stays there: a replay must not depend on it.
+        """
         for batch in self._earlier:
             if batch is not tape.batch:
                 score(self.loss, self.model, batch)
         try:
             with self._stubbed(tape, began):
-                self._restore_rng()
+                torch.set_rng_state(self._rng)
                 again = score(self.loss, self.model, tape.batch)
         except Exception as error:  # whatever a foreign model objects to when a part of it does not run
             self._give_up(f"a replay raises {type(error).__name__}")
@@ -153,14 +247,21 @@ class Replayer:
     def _give_up(self, reason: str) -> None:
         self.unsafe = self.unsafe or reason
 
-    def _restore_rng(self) -> None:
+    def restore_rng(self) -> None:
+        """The random state, and what modules keep, that every pass begins with."""
         torch.set_rng_state(self._rng)
+        self.held.put_back()
 
     def _watch(self, tape: Tape, keep: frozenset[Point], stack: ExitStack) -> None:
         """Hook every module (and the read points asked for) so that the tape fills during the pass."""
         clock = iter(range(2**62))
         starts: list[int] = []
-        watched = {point.path: point for point in self.points if point.kind == "module"}
+        watched: dict[str, list[Point]] = {}
+        for point in self.points:
+            if point.kind == "module":
+                watched.setdefault(point.path, []).append(point)
+        inputs = {point.path: point for point in self.points if point.kind == "input"}
+        rows = Rows(self.modules, self.points, stack)
 
         def enter(module: nn.Module, args: Any) -> None:
             starts.append(next(clock))
@@ -170,18 +271,29 @@ class Replayer:
                 start, end = starts.pop(), next(clock)
                 tape.forget_within(start)
                 tape.calls.append(_Call(path, start, end, output, _versions(output)))
-                if path in watched:
-                    point = watched[path]
+                (tape.repeated if path in tape.called else tape.called).add(path)
+                for point in watched.get(path, ()):
                     tape.begins.setdefault((point, False), end)
                     tape.begins.setdefault((point, True), start)
                     if point in keep:
-                        tape.values.setdefault(point, []).append(first_tensor(output))
+                        tape.values.setdefault(point, []).append(first_tensor(output, point.part))
+
+            return hook
+
+        def see(point: Point) -> Callable[..., None]:
+            def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+                for running_again in (False, True):
+                    tape.begins.setdefault((point, running_again), starts[-1])
+                if point in keep:
+                    tape.values.setdefault(point, []).append(rows.split(point, input_tensor(args, kwargs)))
 
             return hook
 
         for path, module in self.modules.items():
-            if path in watched or not isinstance(module, ReadPoint):
+            if path in watched or path in inputs or not isinstance(module, ReadPoint):
                 stack.callback(module.register_forward_pre_hook(enter).remove)
+                if path in inputs:
+                    stack.callback(module.register_forward_pre_hook(see(inputs[path]), with_kwargs=True).remove)
                 stack.callback(module.register_forward_hook(leave(path)).remove)
 
         def hear(name: str, tensor: Tensor) -> Tensor:
@@ -194,15 +306,19 @@ class Replayer:
         stack.enter_context(listening(hear))
 
     @contextmanager
-    def _stubbed(self, tape: Tape, began: int) -> Iterator[None]:
-        """Answer the outermost calls that ended by `began` from the tape; later calls of a module run as ever."""
-        answers: dict[str, list[Any]] = {}
-        covered = -1
-        for call in sorted(tape.calls, key=lambda call: call.start):
-            if call.end <= began and call.start > covered:
+    def _stubbed(self, tape: Tape, began: int, spared: Answers | None = None) -> Iterator[None]:
+        """Answer the outermost calls that ended by `began` from the tape; later calls of a module run as ever.
+
+        `spared` answers for modules that are called later and need not run.
+        """
+        spared = spared or {}
+        answers: dict[str, list[Any]] = {path: [output] for path, output in spared.items()}
+        for call in tape.ended_by(began):
+            if call.path not in spared:
                 answers.setdefault(call.path, []).append(call.output)
-                covered = call.end
         with ExitStack() as stack:
+            if is_hollow(spared):
+                stack.enter_context(AmongHollow())
             for path, outputs in answers.items():
                 stack.enter_context(_answering(self.modules[path], outputs))
             yield
@@ -216,18 +332,31 @@ def edited(modules: dict[str, nn.Module], edits: Sequence[Edit]) -> Iterator[Non
     def hear(name: str, tensor: Tensor) -> Tensor:
         return taps[name].apply(Call(None, (), {}, tensor)) if name in taps else tensor
 
-    def hook_of(intervention: Intervention) -> Callable[..., Any]:
+    def output_hook(edit: Edit) -> Callable[..., Any]:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-            value = intervention.apply(Call(module, args, kwargs, first_tensor(output)))
-            return with_first_tensor(output, value)
+            part = edit.point.part
+            value = edit.intervention.apply(Call(module, args, kwargs, first_tensor(output, part), part))
+            return with_first_tensor(output, value, part)
 
         return hook
 
     with ExitStack() as stack:
+        rows = Rows(modules, [edit.point for edit in edits], stack)
+
+        def input_hook(edit: Edit) -> Callable[..., Any]:
+            def hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
+                given = input_tensor(args, kwargs)
+                value = edit.intervention.apply(Call(None, (), {}, rows.split(edit.point, given)))
+                return with_input_tensor(args, kwargs, value.reshape(given.shape))
+
+            return hook
+
         for edit in edits:
             if edit.point.kind == "module":
-                module = modules[edit.point.path]
-                handle = module.register_forward_hook(hook_of(edit.intervention), with_kwargs=True)
+                handle = modules[edit.point.path].register_forward_hook(output_hook(edit), with_kwargs=True)
+                stack.callback(handle.remove)
+            elif edit.point.kind == "input":
+                handle = modules[edit.point.path].register_forward_pre_hook(input_hook(edit), with_kwargs=True)
                 stack.callback(handle.remove)
         if taps:
             stack.enter_context(listening(hear))
@@ -256,24 +385,12 @@ def _answering(module: nn.Module, outputs: list[Any]) -> Iterator[None]:
 
 
 def _key(edit: Edit) -> tuple[Point, bool]:
-    return edit.point, isinstance(edit.intervention, Window)
+    return edit.point, isinstance(edit.intervention, RUNNING_AGAIN)
 
 
 def _rng_state() -> Tensor:
     return torch.get_rng_state()
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    match value:
-        case Tensor():
-            return [value]
-        case dict():
-            return [tensor for item in value.values() for tensor in _tensors(item)]
-        case list() | tuple():
-            return [tensor for item in value for tensor in _tensors(item)]
-        case _:
-            return []
-
-
 def _versions(value: Any) -> tuple[int, ...]:
-    return tuple(tensor._version for tensor in _tensors(value) if not tensor.is_inference())
+    return tuple(tensor._version for tensor in tensors_in(value) if not tensor.is_inference())

@@ -3,7 +3,17 @@
 import pytest
 from torch import nn
 
-from mnemoscope.contracts import Auxiliary, ReadPoint, Recalling, Slots, Stateful, Windowed, announced_role
+from mnemoscope.contracts import (
+    Auxiliary,
+    Bank,
+    Collapsible,
+    ReadPoint,
+    Recalling,
+    Slots,
+    Stateful,
+    Windowed,
+    announced_role,
+)
 from mnemoscope.memories import MEMORIES
 from mnemoscope.models import Parallel, ParallelConfig, StackConfig, build
 
@@ -27,7 +37,9 @@ WINDOWED = {
 """Those whose state is linear in what was written, and attention."""
 
 SLOTTED = {"bank", "energy_bank", "persistent"}
+BANKS = {"bank", "energy_bank"}
 AUXILIARY = {"energy_bank"}
+COLLAPSIBLE = {"energy_bank"}
 RECALLING = {"gated_delta", "omega", "omega_mlp"}
 IN_LEVELS = {"mosaic_v2"}
 """Made of memories that announce themselves one by one."""
@@ -40,6 +52,8 @@ def test_memories_satisfy_their_protocols(kind: str):
     assert isinstance(memory, Stateful)
     assert isinstance(memory, Windowed) == (kind in WINDOWED)
     assert isinstance(memory, Slots) == (kind in SLOTTED)
+    assert isinstance(memory, Bank) == (kind in BANKS)
+    assert isinstance(memory, Collapsible) == (kind in COLLAPSIBLE)
     assert isinstance(memory, Auxiliary) == (kind in AUXILIARY)
     assert isinstance(memory, Recalling) == (kind in RECALLING)
     if kind in IN_LEVELS:
@@ -59,7 +73,7 @@ def test_a_parallel_mixer_is_stateful_and_announces_through_its_sides():
     assert announced_role(parallel.beside.inner) == "route"
 
 
-@pytest.mark.parametrize("protocol", [Stateful, Windowed, Slots, Auxiliary])
+@pytest.mark.parametrize("protocol", [Stateful, Windowed, Slots, Bank, Collapsible, Auxiliary])
 def test_an_ordinary_module_satisfies_none(protocol: type):
     assert not isinstance(nn.Linear(2, 2), protocol)
     assert not isinstance(nn.MultiheadAttention(4, 2), protocol)

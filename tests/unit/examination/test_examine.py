@@ -11,7 +11,7 @@ import mnemoscope as ms
 from mnemoscope.contracts import IGNORE, Batch
 from mnemoscope.examination import Budget, examine
 from mnemoscope.examination.conditions import ROUTES, coalitions, profile
-from mnemoscope.examination.losses import NextTokenLoss, constant_output_loss, score
+from mnemoscope.examination.losses import NextTokenLoss, constant_output_scores, score
 from mnemoscope.examination.replay import Replayer
 from mnemoscope.examination.sites import Point
 from mnemoscope.models import StackConfig, build
@@ -144,22 +144,23 @@ def test_shares_of_memories_and_routes_add_up(recurrent: Recurrent):
 
 
 def test_coalitions_are_those_that_shares_and_conditional_effects_need():
-    groups = coalitions(["a", "b", "c"], has_routes=True)
+    a, b, c = (frozenset({name}) for name in "abc")
+    groups = coalitions([a, b, c], a | b | c, has_routes=True)
     assert frozenset({"a", "b", "c", ROUTES}) in groups
     assert frozenset({"b", "c", ROUTES}) in groups
     assert frozenset({"a", ROUTES}) in groups
     assert len(groups) == 3 + 3 + 1 + 1 + 3 + 3 + 1
-    assert coalitions(["a"], has_routes=False) == [frozenset({"a"})]
+    assert coalitions([a], a, has_routes=False) == [a]
 
 
 def test_constant_output_loss_is_that_of_the_frequencies_of_all_targets():
     inputs = torch.zeros(2, 4, dtype=torch.int64)
     fitted = Batch(inputs=inputs, targets=torch.tensor([[0, 0, 0, 1], [0, IGNORE, 0, 1]]))
     held_out = Batch(inputs=inputs, targets=torch.tensor([[0, 1, IGNORE, IGNORE], [0, 0, 0, 0]]))
-    losses = constant_output_loss([fitted], [held_out])
+    (scores,) = constant_output_scores([fitted], [held_out])
     p = np.array([10, 3]) / 13
     expected = torch.tensor([-(np.log(p[0]) + np.log(p[1])) / 2, -np.log(p[0])], dtype=torch.float64)
-    torch.testing.assert_close(losses, expected)
+    torch.testing.assert_close(scores.per_sequence, expected)
 
 
 def test_the_callers_no_grad_does_not_stop_the_fit(recurrent: Recurrent):

@@ -3,15 +3,16 @@ import torch
 from torch import Tensor, nn
 
 from mnemoscope.examination.interventions import (
+    BranchOff,
     Call,
     Constant,
+    GateClamp,
+    PositionConstant,
     Resample,
     Window,
     Zero,
-    first_tensor,
     unfolded,
     window_input,
-    with_first_tensor,
 )
 
 
@@ -25,6 +26,58 @@ def test_fixed_interventions_by_hand():
     assert torch.equal(Constant(torch.tensor([7.0, 8.0])).apply(call(value))[2, 1], torch.tensor([7.0, 8.0]))
     assert torch.equal(Resample().apply(call(value))[1], value[0])
     assert torch.equal(Resample(2).apply(call(value))[1], value[2])
+
+
+@pytest.mark.parametrize("rest", [(), (4,), (2, 3)])
+def test_a_constant_of_each_position_by_hand(rest: tuple[int, ...]):
+    values = torch.randn(5, *rest, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    seen = PositionConstant(values).apply(call(torch.zeros(3, 5, *rest)))
+    assert seen.dtype == torch.float32
+    assert all(torch.equal(row, values.float()) for row in seen)
+
+
+@pytest.mark.parametrize("length", [1, 4, 6])
+def test_a_constant_of_each_position_refuses_other_lengths(length: int):
+    with pytest.raises(ValueError, match="sequences of one length"):
+        PositionConstant(torch.zeros(5, 2)).apply(call(torch.zeros(3, length, 2)))
+
+
+def test_gradient_of_a_constant_of_each_position_sums_over_sequences():
+    values = torch.zeros(4, 2, requires_grad=True)
+    weights = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0))
+    (PositionConstant(values).apply(call(torch.zeros(3, 4, 2))) * weights).sum().backward()
+    torch.testing.assert_close(values.grad, weights.sum(0))
+
+
+def test_gates_are_clamped_or_fixed():
+    gate = torch.tensor([[[0.1], [0.5], [0.9]]])
+    assert GateClamp(0.2, 0.6).apply(call(gate)).flatten().tolist() == pytest.approx([0.2, 0.5, 0.6])
+    assert GateClamp(1.0, 1.0).apply(call(gate)).flatten().tolist() == [1.0, 1.0, 1.0]
+    with pytest.raises(ValueError, match="at most high"):
+        GateClamp(0.6, 0.2)
+
+
+class Layer(nn.Module):
+    """A layer that returns the residual stream with its branch added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x.square())
+
+
+def test_a_branch_off_is_zero_at_the_branch_and_not_at_the_layer():
+    layer, x = Layer(), torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    off = BranchOff().apply(Call(layer, (x,), {}, layer(x)))
+    layer.branch.register_forward_hook(lambda module, args, output: Zero().apply(call(output)))
+    assert torch.equal(off, layer(x))
+    assert not torch.equal(off, Zero().apply(call(layer(x))))
+    with pytest.raises(ValueError, match="only what is added"):
+        BranchOff().apply(Call(layer, (x,), {}, x[..., :2]))
+    with pytest.raises(ValueError, match="tap"):
+        BranchOff().apply(call(x))
 
 
 class RunningSum(nn.Module):
@@ -46,16 +99,6 @@ def test_unfolded_windows_of_a_running_sum(window: int, limit: int, monkeypatch:
 def test_windows_are_refused_where_other_tensors_go_in():
     x = torch.zeros(2, 3, 4)
     with pytest.raises(ValueError, match="one tensor"):
-        window_input(Call(RunningSum(), (x,), {"mask": torch.ones(2, 3)}, x))
+        window_input(Call(RunningSum(), (x,), {"memory": torch.ones(2, 3)}, x))
     with pytest.raises(ValueError, match="no module"):
         Window(2).apply(call(x))
-
-
-def test_outputs_keep_their_kind():
-    x, y = torch.zeros(1), torch.ones(1)
-    assert first_tensor((x, "state")) is x
-    assert with_first_tensor((x, "state"), y) == (y, "state")
-    assert with_first_tensor([x, 1], y) == [y, 1]
-    assert with_first_tensor(x, y) is y
-    with pytest.raises(ValueError, match="choose a submodule"):
-        first_tensor({"logits": x})

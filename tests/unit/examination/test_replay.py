@@ -118,6 +118,15 @@ class Random(InPlace):
 
 
 class Counting(InPlace):
+    """Counts its calls where nobody looks."""
+
+    calls = iter(range(1, 1000))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.second(self.read(self.first(tokens))) * next(self.calls)
+
+
+class CountingOpenly(InPlace):
     calls = 0
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -148,6 +157,15 @@ def test_unsafe_models_run_in_full_and_say_why(kind: type[InPlace], why: str):
 def test_hidden_state_behind_the_site_is_noticed():
     replayer = Replayer(Counting().eval(), NextTokenLoss(), [Point("read")])
     replayer.run(replayer.record(batch()), [Edit(Point("read"), Zero())])
+    assert "differs" in replayer.path
+
+
+@torch.no_grad()
+def test_a_count_in_an_attribute_is_put_back_before_every_pass():
+    replayer, point = Replayer(CountingOpenly().eval(), NextTokenLoss(), [Point("read")]), Point("read")
+    tapes = [replayer.record(batch(seed)) for seed in range(2)]
+    once = replayer.run(tapes[0], [Edit(point, Zero())]).per_sequence
+    assert torch.equal(replayer.run(tapes[0], [Edit(point, Zero())]).per_sequence, once)
     assert "differs" in replayer.path
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mnemoscope.examination.verdict import TABLE, Facts, decide, flags_of
+from mnemoscope.examination.verdict import TABLE, Facts, Saturation, decide, flags_of, outcomes
 from mnemoscope.runs import Estimate
 
 NOTHING, OPEN, MUCH = (Estimate(value=v, low=v - 0.005, high=v + 0.005) for v in (0.0, 0.02, 1.0))
@@ -25,13 +25,19 @@ LOAD_BEARING = Facts(
     routes_known=True,
 )
 
+FULL = Saturation(at_lowest_load=MUCH, drop=0.3, state_share=0.9)
+DECORATIVE = replace(LOAD_BEARING, optimal_constant=NOTHING, zero=NOTHING, conditional=NOTHING)
+
 CASES = {
+    "clock": replace(LOAD_BEARING, position_constant=NOTHING),
+    "starved": replace(DECORATIVE, stored=False, starving=True),
+    "saturated": replace(LOAD_BEARING, saturation=FULL),
     "untrained": replace(LOAD_BEARING, gain=NOTHING),
     "not-demanded": replace(LOAD_BEARING, headroom=NOTHING),
     "redundant": replace(LOAD_BEARING, optimal_constant=NOTHING),
     "decorative (scale)": replace(LOAD_BEARING, optimal_constant=NOTHING, random_constant=NOTHING, conditional=NOTHING),
     "constant-bias": replace(LOAD_BEARING, optimal_constant=NOTHING, conditional=NOTHING),
-    "decorative": replace(LOAD_BEARING, optimal_constant=NOTHING, zero=NOTHING, conditional=NOTHING),
+    "decorative": DECORATIVE,
     "local-only": replace(LOAD_BEARING, local_horizon=NOTHING),
     "load-bearing (sole)": LOAD_BEARING,
     "load-bearing (shared)": replace(LOAD_BEARING, necessity=0.4),
@@ -94,3 +100,61 @@ def test_flags():
     bank = replace(CASES["constant-bias"], single_vector=NOTHING)
     assert "uniform" in flags_of(bank, NOTHING, 1.0, reachable=True)
     assert "winner-take-all" in flags_of(bank, NOTHING, 0.01, reachable=True)
+
+
+@pytest.mark.parametrize(("stored", "starving"), [(True, True), (None, True), (False, False)])
+def test_only_a_memory_without_content_and_without_gradient_is_starved(stored: bool | None, starving: bool):
+    assert decide(replace(DECORATIVE, stored=stored, starving=starving), 100).verdict == "decorative"
+
+
+def test_stored_and_not_used_is_said():
+    assert "stored, not used" in flags_of(replace(DECORATIVE, stored=True), None, None, True)[0]
+    assert flags_of(replace(LOAD_BEARING, stored=True), None, None, True) == []
+
+
+@pytest.mark.parametrize(
+    "less",
+    [
+        {"drop": 0.1},
+        {"state_share": 0.5},
+        {"state_share": None},
+        {"at_lowest_load": NOTHING},
+        {"state_share": 0.5, "stale_answers": 0.05},
+        {"state_share": None, "drifts": False},
+    ],
+)
+def test_saturation_needs_use_a_drop_and_a_full_state(less: dict[str, object]):
+    facts = replace(LOAD_BEARING, saturation=replace(FULL, **less))
+    assert decide(facts, 100).verdict == "load-bearing (sole)"
+
+
+def test_an_open_effect_at_the_lowest_load_leaves_saturation_open_and_says_what_would_decide():
+    facts = replace(LOAD_BEARING, saturation=replace(FULL, at_lowest_load=OPEN))
+    decision = decide(facts, 100)
+    assert decision.verdict == "inconclusive"
+    assert "at lowest load" in decision.because
+    assert decision.required_sequences is not None
+    assert decide(replace(facts, local_horizon=NOTHING), 100).verdict == "inconclusive"
+    assert (
+        decide(replace(facts, saturation=replace(FULL, at_lowest_load=OPEN, drop=0.1)), 100).verdict != "inconclusive"
+    )
+
+
+@pytest.mark.parametrize("evidence", [{"stale_answers": 0.2}, {"drifts": True}])
+def test_stale_answers_or_a_drifting_state_fill_a_memory_too(evidence: dict[str, object]):
+    facts = replace(LOAD_BEARING, saturation=replace(FULL, state_share=None, **evidence))
+    assert decide(facts, 100).verdict == "saturated"
+
+
+def test_a_memory_that_is_worth_more_than_a_clock_is_judged_by_its_content():
+    assert decide(replace(LOAD_BEARING, position_constant=MUCH), 100).verdict == "load-bearing (sole)"
+    assert decide(replace(LOAD_BEARING, position_constant=OPEN), 100).verdict == "inconclusive"
+
+
+def test_outcomes_say_where_every_deciding_effect_lies():
+    facts = replace(LOAD_BEARING, optimal_constant=OPEN, zero=None, random_constant=NOTHING)
+    found = {name: outcome for name, (_, outcome) in outcomes(facts).items()}
+    assert found["optimal_constant"] == "open"
+    assert found["random_constant"] == "below"
+    assert found["headroom"] == "above"
+    assert "zero" not in found

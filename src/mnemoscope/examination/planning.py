@@ -1,0 +1,252 @@
+"""A dry run: what an examination would do, and about what it would cost, from a few passes of one batch.
+
+The conditions are those of the examination itself, at constants that nobody has fitted. One pass of a batch is timed
+at every place where conditions begin, since a pass is computed from there on, and one for every way of cutting the
+history. The minutes are nearer to a bound than to a guess: a fit is charged all steps that it may take, the test
+pass all of its batches; fits stop when they no longer improve, the test pass when everything is decided, and
+conditions share passes where they can. What is done once is left out: measures, probes and intervals.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mnemoscope.examination.budget import Budget
+from mnemoscope.examination.calibration import calibrate, groups_of, split
+from mnemoscope.examination.fit import CHECK_EVERY, TUNING_EVERY, frozen
+from mnemoscope.examination.histories import RUNNING_AGAIN
+from mnemoscope.examination.intact import intact
+from mnemoscope.examination.interventions import Intervention
+from mnemoscope.examination.losses import Loss, NextTokenLoss, score
+from mnemoscope.examination.programme import Conditions, Programme
+from mnemoscope.examination.replay import Edit, Replayer, Tape
+from mnemoscope.examination.sites import Point, Site, find_sites
+from mnemoscope.examination.tally import Key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A site, a group, or what is switched off together.
+
+    Args:
+        name: of the site or group.
+        role: memory, route, group or "together".
+        horizon: how its history is cut, "" for what is switched off together.
+        conditions: how often the test pass intervenes there, by kind.
+    """
+
+    name: str
+    role: str
+    horizon: str
+    conditions: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What an examination would do.
+
+    Args:
+        subject: class of the model.
+        rows: what is done where.
+        local_window: tokens of history that count as local.
+        n_fits: fitted constants, each of one condition; fits of constants by position are left out where they turn
+            out not to be needed.
+        n_conditions: interventions of the test pass, on every test batch.
+        n_calibration, n_test: batches.
+        fit_minutes, test_minutes: as they are charged; see the top of this file.
+        model_bytes, cache_bytes, pass_bytes: parameters and buffers; recorded activations that are kept; what one
+            forward pass of a batch keeps for its backward pass.
+        replay: how what precedes an intervention is computed.
+        warnings: as the examination would say them.
+    """
+
+    subject: str
+    rows: tuple[Planned, ...]
+    local_window: int
+    n_fits: int
+    n_conditions: int
+    n_calibration: int
+    n_test: int
+    fit_minutes: float
+    test_minutes: float
+    model_bytes: int
+    cache_bytes: int
+    pass_bytes: int
+    replay: str
+    warnings: tuple[str, ...]
+
+    @property
+    def minutes(self) -> float:
+        """Of everything."""
+        return self.fit_minutes + self.test_minutes
+
+    @property
+    def n_bytes(self) -> int:
+        """At the peak, beside what the process holds anyway."""
+        return self.model_bytes + self.cache_bytes + self.pass_bytes
+
+
+def plan(
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    loss: Loss | None = None,
+    sites: Sequence[str] | None = None,
+    routes: Sequence[str] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    local_window: int | None = None,
+    budget: Budget | None = None,
+) -> Plan:
+    """What `examine` would do with the same arguments, and about what it would cost; nothing is decided.
+
+    Raises:
+        ValueError: as `examine` does.
+    """
+    budget, loss = budget or Budget(), loss or NextTokenLoss()
+    with torch.inference_mode(False), torch.enable_grad(), intact(model) as held:
+        calibration, test, warnings = split(model, loss, list(batches), budget)
+        with torch.no_grad():
+            found = find_sites(model, lambda: score(loss, model, calibration[0]), sites, routes)
+        everything = (*found.memories, *found.routes)
+        replayer = Replayer(model, loss, [point for site in everything for point in _points(site)], held)
+        case = calibrate(replayer, calibration[:2], found, groups_of(found, groups), local_window, budget)
+        unmeasured = {site.name: {"effective_dimension": 1.0} for site in everything}
+        programme = Programme(replayer, case, budget, unmeasured, torch.Generator().manual_seed(0), until=-math.inf)
+        conditions = programme.conditions()
+        costs = _Costs(replayer, case.tapes[-1], conditions)
+        steps = {key: _most_steps(key, budget) for key in conditions}
+        n_choosing = -(-len(calibration) // TUNING_EVERY)
+        fit = sum(costs.fit(edits, steps[key], n_choosing) for key, edits in conditions.items() if steps[key])
+        tested = sum(costs.forward_seconds(edits) for edits in conditions.values()) * len(test)
+        roles = {site.name: site.role for site in everything} | {group.name: "group" for group in case.groups}
+        return Plan(
+            subject=type(model).__name__,
+            rows=_rows(conditions, roles, case.methods),
+            local_window=case.window,
+            n_fits=sum(map(bool, steps.values())),
+            n_conditions=len(conditions),
+            n_calibration=len(calibration),
+            n_test=len(test),
+            fit_minutes=fit / 60,
+            test_minutes=tested / 60,
+            model_bytes=sum(held.nbytes for held in chain(model.parameters(), model.buffers())),
+            cache_bytes=min(case.tapes[0].n_bytes * len(calibration), budget.tape_bytes),
+            pass_bytes=costs.pass_bytes,
+            replay=replayer.path,
+            warnings=tuple(warnings + case.warnings),
+        )
+
+
+def _rows(conditions: Conditions, roles: Mapping[str, str], methods: Mapping[str, str]) -> tuple[Planned, ...]:
+    """Conditions counted where they intervene: keys are ("off", names...), (locus, name, kind) and (kind, name...)."""
+    counted: dict[str, Counter[str]] = {name: Counter() for name in roles}
+    together = Counter[str]()
+    for key in conditions:
+        if key[0] == "off":
+            together["alone" if len(key) == 2 else "several"] += 1
+        else:
+            counted[key[1]][key[0]] += 1
+    rows = [
+        Planned(name=name, role=roles[name], horizon=methods[name], conditions=dict(kinds))
+        for name, kinds in counted.items()
+    ]
+    off = Planned(name="switched off", role="together", horizon="", conditions=dict(together))
+    return (*rows, off)
+
+
+def _most_steps(key: Key, budget: Budget) -> int:
+    """Optimisation steps that the constant of a condition may take; 0 where nothing is fitted."""
+    if key[0] == "off":
+        return budget.fit_steps if len(key) == 2 else budget.joint_fit_steps
+    if key[-1] == "position_constant":
+        return budget.joint_fit_steps
+    return budget.fit_steps if key[-1] == "optimal_constant" else 0
+
+
+class _Costs:
+    """Seconds of a pass of one batch, by where it begins and which modules run again."""
+
+    def __init__(self, replayer: Replayer, tape: Tape, conditions: Conditions) -> None:
+        self.replayer, self.tape, self.pass_bytes = replayer, tape, 0
+        self._forward: dict[Any, float] = {}
+        self._both: dict[Any, float] = {}
+        for edits in conditions.values():
+            # The first pass at a place is checked by others, which the examination does once.
+            if self._place(edits) not in self._forward:
+                self._run(edits)
+                self._forward[self._place(edits)] = _seconds(lambda edits=edits: self._run(edits))
+
+    def forward_seconds(self, edits: Sequence[Edit]) -> float:
+        """Of a forward pass."""
+        return self._forward[self._place(edits)]
+
+    def fit(self, edits: Sequence[Edit], most_steps: int, n_choosing: int) -> float:
+        """Of a fit that takes all of its steps."""
+        checks = 1 + -(-most_steps // CHECK_EVERY)
+        return most_steps * self._step_seconds(edits) + checks * n_choosing * self.forward_seconds(edits)
+
+    def _place(self, edits: Sequence[Edit]) -> tuple[int, frozenset[Any]]:
+        again = [edit for edit in edits if isinstance(edit.intervention, RUNNING_AGAIN)]
+        return self.tape.began(edits), frozenset((edit.point, *_plain(edit.intervention)) for edit in again)
+
+    def _step_seconds(self, edits: Sequence[Edit]) -> float:
+        place = self._place(edits)
+        if place not in self._both:
+            self._both[place] = _seconds(lambda: self._step(edits))
+        return self._both[place]
+
+    @torch.no_grad()
+    def _run(self, edits: Sequence[Edit]) -> None:
+        self.replayer.run(self.tape, edits)
+
+    def _step(self, edits: Sequence[Edit]) -> None:
+        """A forward and a backward pass, as a step of a fit; what is kept in between is counted."""
+        kept: dict[int, int] = {}
+
+        def count(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        learning = [Edit(edit.point, _learning(edit.intervention)) for edit in edits]
+        constants = [value for edit in learning for value in _tensors(edit.intervention).values()]
+        with frozen(self.replayer.model), torch.enable_grad():
+            with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+                total = self.replayer.run(self.tape, learning).per_sequence.mean()
+            if total.requires_grad and constants:
+                torch.autograd.grad(total, constants, allow_unused=True)
+        weights = {held.untyped_storage().data_ptr() for held in self.replayer.model.parameters()}
+        self.pass_bytes = max(self.pass_bytes, sum(n for place, n in kept.items() if place not in weights))
+
+
+def _tensors(intervention: Intervention) -> dict[str, Tensor]:
+    """The constants that an intervention holds."""
+    return {name: value for name, value in vars(intervention).items() if isinstance(value, Tensor)}
+
+
+def _plain(intervention: Intervention) -> tuple[Any, ...]:
+    """What of it is no constant: its kind, and how many tokens stay."""
+    return type(intervention), *(value for value in vars(intervention).values() if isinstance(value, int))
+
+
+def _learning(intervention: Any) -> Any:
+    """The same with constants that want gradients."""
+    tensors = _tensors(intervention)
+    return replace(intervention, **{name: value.clone().requires_grad_() for name, value in tensors.items()})
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _points(site: Site) -> list[Point]:
+    return [*site.loci.values(), *([] if site.whole is None else [site.whole])]

@@ -1,0 +1,135 @@
+"""What need not run does not run, and nothing else changes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from benchmarks.examination_effects import Hybrid, Size
+from benchmarks.timing import max_difference
+from torch import Tensor, nn
+
+from mnemoscope.contracts import ReadPoint
+from mnemoscope.examination import NextTokenLoss, Point
+from mnemoscope.examination.interventions import Constant, Window, Zero
+from mnemoscope.examination.losses import score
+from mnemoscope.examination.replay import Edit, Replayer, edited
+from mnemoscope.models import StackConfig, build
+
+TINY = Size(layout="(attention, gated_delta) * 2", vocab_size=11, d_model=8, n_tokens=12, n_sequences=8, batch=4)
+VOCAB, D = 11, 8
+
+
+@pytest.mark.parametrize("layout", [TINY.layout, "gated_delta | attention, attention(window=4), gated_delta"])
+def test_effects_are_those_of_plain_nnsight_calls(layout: str):
+    hybrid = Hybrid(replace(TINY, layout=layout))
+    assert len({key.split()[-1] for key in hybrid.conditions} & {"zero", "mean", "resample"}) == 3
+    assert any("(routes)" in key for key in hybrid.conditions)
+    for _ in range(2):
+        for data in hybrid.batches:
+            ours, theirs = hybrid.examined(data), hybrid.plainly(data)
+            assert max_difference(ours, theirs) <= 1e-5
+            assert len({round(float(losses.sum()), 4) for losses in ours}) == len(ours)
+    assert hybrid.replayer.path == "from a record, checked to the bit"
+
+
+def tokens() -> Tensor:
+    return torch.randint(0, VOCAB, (3, 13), generator=torch.Generator().manual_seed(0))
+
+
+def ran(replayer: Replayer, edits: list[Edit]) -> tuple[Tensor, Tensor, set[str]]:
+    """Losses of the second run and of a full forward, and which modules computed something."""
+    tape, names = replayer.record(tokens()), set[str]()
+    replayer.run(tape, edits)
+    originals = {path: module.forward for path, module in replayer.modules.items() if path}
+    for path, original in originals.items():
+        replayer.modules[path].forward = lambda *args, path=path, original=original, **kwargs: (
+            names.add(path) or original(*args, **kwargs)
+        )
+    try:
+        again = replayer.run(tape, edits).per_sequence
+    finally:
+        for path in originals:
+            del replayer.modules[path].forward
+    with edited(replayer.modules, edits):
+        full = score(replayer.loss, replayer.model, tokens()).per_sequence
+    return again, full, names
+
+
+@torch.no_grad()
+def test_what_leads_to_replaced_reads_does_not_run():
+    model = build(StackConfig.of(TINY.layout, vocab_size=VOCAB, d_model=D), seed=0).eval()
+    points = [Point(f"blocks.{i}.mixer.read") for i in (1, 2, 3)]
+    again, full, names = ran(Replayer(model, NextTokenLoss(), points), [Edit(point, Zero()) for point in points])
+    assert torch.equal(again, full)
+    assert {"blocks.3.mixer.out", "blocks.3.mlp", "blocks.2.mixer.out"} <= names
+    assert not {f"blocks.{i}.mixer.{name}" for i in (1, 2, 3) for name in ("qkv", "scan", "convolution")} & names
+
+
+@torch.no_grad()
+def test_a_window_is_computed_once():
+    model = build(StackConfig.of(TINY.layout, vocab_size=VOCAB, d_model=D), seed=0).eval()
+    point = Point("blocks.1.mixer")
+    again, full, names = ran(Replayer(model, NextTokenLoss(), [point]), [Edit(point, Window(2))])
+    assert torch.equal(again, full)
+    assert "blocks.1.mixer.scan" not in names
+    assert "blocks.3.mixer.scan" in names
+
+
+class Mixer(nn.Module):
+    """What is computed before the read is also used beside it, in a way that depends on `how`."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.gate, self.value, self.read = how, nn.Linear(D, D), nn.Linear(D, D), ReadPoint()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The gate is asked for before the read."""
+        gate, value = self.gate(x), self.value(x).cumsum(1)
+        if self.how == "branches" and float(gate.detach().sum()) > 1e9:
+            return x
+        return x + self.read(value) * (gate.sigmoid() if self.how == "gated" else 1.0)
+
+
+class Chain(nn.Module):
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(VOCAB, D), nn.Linear(D, VOCAB)
+        self.mixers = nn.ModuleList(Mixer(how) for _ in range(3))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """In a chain."""
+        x = self.embedding(tokens)
+        for mixer in self.mixers:
+            x = mixer(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize(("how", "gates_run"), [("plain", False), ("gated", True), ("branches", True)])
+@torch.no_grad()
+def test_what_is_used_elsewhere_runs(how: str, gates_run: bool):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Chain(how).eval()
+    points = [Point(f"mixers.{i}.read") for i in range(3)]
+    replayer = Replayer(model, NextTokenLoss(), points)
+    edits = [Edit(point, Constant(torch.full((D,), 0.7))) for point in points]
+    again, full, names = ran(replayer, edits)
+    assert torch.equal(again, full)
+    assert ("mixers.2.gate" in names) == gates_run
+    assert replayer.path == "from a record, checked to the bit"
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_gradients_of_a_constant_are_those_of_a_full_forward():
+    model = build(StackConfig.of(TINY.layout, vocab_size=VOCAB, d_model=D), seed=0).eval().double()
+    points = [Point(f"blocks.{i}.mixer.read") for i in (1, 3)]
+    constants = [torch.full((4, 2), 0.3, dtype=torch.float64, requires_grad=True) for _ in points]
+    edits = [Edit(point, Constant(constant)) for point, constant in zip(points, constants, strict=True)]
+    replayer = Replayer(model, NextTokenLoss(), points)
+    with torch.no_grad():
+        tape = replayer.record(tokens())
+    spared = torch.autograd.grad(replayer.run(tape, edits).per_sequence.sum(), constants)
+    with edited(replayer.modules, edits):
+        full = torch.autograd.grad(score(NextTokenLoss(), model, tokens()).per_sequence.sum(), constants)
+    for one, other in zip(spared, full, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
