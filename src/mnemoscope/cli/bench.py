@@ -19,14 +19,19 @@ class Bench:
     memories: bool = False
     """The whole table of memories and nothing else."""
 
+    tasks: bool = False
+    """How fast every task generates, and nothing else."""
+
     def run(self) -> int:
         """Run them in one process, on one thread."""
-        if self.memories and self.names:
-            raise ValueError(f"bench must be given --memories or names, got both ({' '.join(self.names)}); drop one")
+        tables = [name for name, wanted in (("memories", self.memories), ("tasks", self.tasks)) if wanted]
+        if len(tables) + bool(self.names) > 1:
+            given = " ".join([*(f"--{table}" for table in tables), *self.names])
+            raise ValueError(f"bench must be given --memories, --tasks or names, got more of them ({given}); drop one")
         if not Path("benchmarks/rivals").is_dir():
             raise ValueError(
                 f"bench must be run in a checkout of mnemoscope, got {Path.cwd()}, which has no benchmarks/rivals; "
                 "clone the repository, run make there, and try again in its folder"
             )
-        names = ("memories",) if self.memories else self.names
+        names = tables or self.names
         return subprocess.run([sys.executable, "-m", "benchmarks", *names], check=False).returncode

@@ -8,7 +8,12 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from mnemoscope.cli.terminal import columns, filled
+
 What = Literal["all", "memories", "tasks", "recipes", "runs"]
+
+WHOLE_LINES = 10_000
+"""Columns where the output is piped: one line for each thing, as a filter expects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +35,7 @@ class List:
                 print(f"{name}:" if rows else f"{name}: none")
                 width = max((len(left) for left, _ in rows), default=0)
                 for left, right in rows:
-                    print(f"  {left:<{width}}  {right}")
+                    print(filled(f"  {left:<{width}}  {right}", columns(piped=WHOLE_LINES), hanging=width + 4))
         return 0
 
 

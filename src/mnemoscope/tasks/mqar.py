@@ -293,8 +293,8 @@ def draw_gaps(rng: np.random.Generator, rows: int, n: int, space: int, power_a: 
 
 def _repeats(draws: NDArray[np.int64]) -> NDArray[np.bool_]:
     """True where an entry equals an earlier one of its row."""
-    order = np.argsort(draws, axis=1, kind="stable")
-    ordered = np.take_along_axis(draws, order, axis=1)
+    row, order = np.arange(len(draws))[:, None], np.argsort(draws, axis=1, kind="stable")
+    ordered = draws[row, order]
     repeated = np.zeros(draws.shape, dtype=np.bool_)
-    np.put_along_axis(repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    repeated[row, order[:, 1:]] = ordered[:, 1:] == ordered[:, :-1]
     return repeated
