@@ -8,23 +8,29 @@ from typing import Annotated, NoReturn, Union
 import tyro
 
 from mnemoscope.cli.bench import Bench
+from mnemoscope.cli.calibrate import Calibrate
+from mnemoscope.cli.compare import Compare
 from mnemoscope.cli.demo import Demo
 from mnemoscope.cli.examine import Examine
 from mnemoscope.cli.list import List
 from mnemoscope.cli.report import Report
 from mnemoscope.cli.show import Show
 from mnemoscope.cli.train import Train
+from mnemoscope.cli.trained_truth import TrainedTruth
 
-VERBS = ("demo", "train", "examine", "report", "list", "show", "bench")
+VERBS = ("demo", "train", "examine", "compare", "report", "list", "show", "bench", "calibrate", "trained-truth")
 
 Command = Union[  # noqa: UP007  # tyro reads the annotations of a Union
     Annotated[Demo, tyro.conf.subcommand("demo")],
     Annotated[Train, tyro.conf.subcommand("train")],
     Annotated[Examine, tyro.conf.subcommand("examine")],
+    Annotated[Compare, tyro.conf.subcommand("compare")],
     Annotated[Report, tyro.conf.subcommand("report")],
     Annotated[List, tyro.conf.subcommand("list")],
     Annotated[Show, tyro.conf.subcommand("show")],
     Annotated[Bench, tyro.conf.subcommand("bench")],
+    Annotated[Calibrate, tyro.conf.subcommand("calibrate")],
+    Annotated[TrainedTruth, tyro.conf.subcommand("trained-truth")],
 ]
 
 

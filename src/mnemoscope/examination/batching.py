@@ -16,6 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mnemoscope.contracts import Batch
+from mnemoscope.examination.editing import Edit
 from mnemoscope.examination.interventions import (
     Call,
     Constant,
@@ -27,8 +28,9 @@ from mnemoscope.examination.interventions import (
 )
 from mnemoscope.examination.losses import Scores, score
 from mnemoscope.examination.outputs import named_parts, with_parts
-from mnemoscope.examination.replay import Edit, Replayer, Tape
+from mnemoscope.examination.replay import Replayer
 from mnemoscope.examination.sites import Point
+from mnemoscope.examination.tape import Tape
 
 TOLERANCE = 1e-5
 """Of a loss, relative to the greater of it and 1 nat."""

@@ -14,8 +14,9 @@ from mnemoscope.examination.horizon import Method, horizon_method
 from mnemoscope.examination.interventions import reach
 from mnemoscope.examination.losses import Loss, score
 from mnemoscope.examination.part import Player
-from mnemoscope.examination.replay import Replayer, Tape
+from mnemoscope.examination.replay import Replayer
 from mnemoscope.examination.sites import Point, Site, Sites, matches
+from mnemoscope.examination.tape import Tape
 
 DEFAULT_LOCAL_WINDOW = 4
 ALL_MEMORIES = "(memories)"

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from mnemoscope.examination.budget import Budget
+from mnemoscope.examination.editing import Edit
 from mnemoscope.examination.fit import Removal, fit_removals, mean_loss, tuning
 from mnemoscope.examination.interventions import Constant, PositionConstant, Resample, Window, WithoutDirections, Zero
 from mnemoscope.examination.losses import real_tokens
-from mnemoscope.examination.replay import Edit, Replayer, Tape
+from mnemoscope.examination.replay import Replayer
 from mnemoscope.examination.sites import Point, Site
+from mnemoscope.examination.tape import Tape
 
 ROUTES = "(routes)"
 """The name under which all long-range routes together are a player."""

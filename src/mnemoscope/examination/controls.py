@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from mnemoscope.examination.calibration import Case
+from mnemoscope.examination.editing import Edit
 from mnemoscope.examination.interventions import Call
 from mnemoscope.examination.programme import Conditions
-from mnemoscope.examination.replay import Edit, Replayer
+from mnemoscope.examination.replay import Replayer
 from mnemoscope.runs.examination import ControlRecord, ProbeRecord
 
 SHUFFLED_NATS = 0.05

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from mnemoscope.examination.announced_states import announced_states
 from mnemoscope.examination.calls import Call
+from mnemoscope.examination.editing import Edit, edited
 from mnemoscope.examination.fit import frozen
 from mnemoscope.examination.interventions import window_input
 from mnemoscope.examination.losses import Loss, score
 from mnemoscope.examination.measures import gradient_share
 from mnemoscope.examination.observed import Observed, measured, rows
-from mnemoscope.examination.replay import Edit, edited
 from mnemoscope.examination.sites import Point, Site
 
 

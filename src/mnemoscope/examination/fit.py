@@ -18,9 +18,11 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from mnemoscope.examination.editing import Edit
 from mnemoscope.examination.interventions import Constant, Intervention, PositionConstant, Window
-from mnemoscope.examination.replay import Edit, Replayer, Tape
+from mnemoscope.examination.replay import Replayer
 from mnemoscope.examination.sites import Point
+from mnemoscope.examination.tape import Tape
 
 CHECK_EVERY = 20
 PATIENCE = 4

@@ -8,11 +8,13 @@ from torch import nn
 from mnemoscope.contracts import Slots, Windowed
 from mnemoscope.examination.adapters.masking import can_mask, masked
 from mnemoscope.examination.calls import Call, called_again
+from mnemoscope.examination.editing import Edit, edited
 from mnemoscope.examination.held import held
 from mnemoscope.examination.interventions import unfolded, window_input
 from mnemoscope.examination.outputs import first_tensor
-from mnemoscope.examination.replay import Edit, Replayer, Tape, edited
+from mnemoscope.examination.replay import Replayer
 from mnemoscope.examination.sites import Site
+from mnemoscope.examination.tape import Tape
 
 Method = Literal["windowed", "unfolded", "none"]
 

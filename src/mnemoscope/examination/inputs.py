@@ -1,7 +1,8 @@
 """Points at the input of a module: its first tensor argument, with batch and time on axes of their own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ class Rows:
     def __init__(self, modules: Mapping[str, nn.Module], points: Sequence[Point], stack: ExitStack) -> None:
         self._shapes: dict[str, tuple[int, ...]] = {}
         for path in {point.within for point in points if point.within is not None}:
-            handle = modules[path].register_forward_pre_hook(self._noting(path), with_kwargs=True)
+            handle = modules[path].register_forward_pre_hook(partial(self._note, path), with_kwargs=True)
             stack.callback(handle.remove)
 
     def split(self, point: Point, value: Tensor) -> Tensor:
@@ -43,8 +44,5 @@ class Rows:
             return value
         return value.reshape(*self._shapes[point.within], -1, value.shape[-1])
 
-    def _noting(self, path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            self._shapes[path] = tuple(input_tensor(args, kwargs).shape[:2])
-
-        return hook
+    def _note(self, path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._shapes[path] = tuple(input_tensor(args, kwargs).shape[:2])

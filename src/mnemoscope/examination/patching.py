@@ -32,10 +32,10 @@ from torch import Tensor, nn
 
 from mnemoscope.contracts import Batch
 from mnemoscope.examination.calls import Call, sequence_of
+from mnemoscope.examination.editing import Edit, edited
 from mnemoscope.examination.histories import HistorySwap
 from mnemoscope.examination.intact import intact
 from mnemoscope.examination.losses import logits_and_targets, prepare
-from mnemoscope.examination.replay import Edit, edited
 from mnemoscope.examination.sites import Point
 from mnemoscope.examination.statistics import Bootstrap
 from mnemoscope.runs.examination import Estimate

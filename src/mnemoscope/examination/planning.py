@@ -20,15 +20,17 @@ from torch import Tensor, nn
 
 from mnemoscope.examination.budget import Budget
 from mnemoscope.examination.calibration import calibrate, groups_of, split
+from mnemoscope.examination.editing import Edit
 from mnemoscope.examination.fit import CHECK_EVERY, TUNING_EVERY, frozen
 from mnemoscope.examination.histories import RUNNING_AGAIN
 from mnemoscope.examination.intact import intact
 from mnemoscope.examination.interventions import Intervention
 from mnemoscope.examination.losses import Loss, NextTokenLoss, score
 from mnemoscope.examination.programme import Conditions, Programme
-from mnemoscope.examination.replay import Edit, Replayer, Tape
+from mnemoscope.examination.replay import Replayer
 from mnemoscope.examination.sites import Point, Site, find_sites
 from mnemoscope.examination.tally import Key
+from mnemoscope.examination.tape import Tape
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,11 @@ from torch import Tensor
 from mnemoscope.contracts import IGNORE
 from mnemoscope.examination.budget import Budget
 from mnemoscope.examination.calibration import Case
+from mnemoscope.examination.editing import Edit, edited
 from mnemoscope.examination.interventions import Call, window_input
 from mnemoscope.examination.losses import NextTokenLoss, prepare
 from mnemoscope.examination.measures.stored_information import Gains, stored_information
-from mnemoscope.examination.replay import Edit, Replayer, edited
+from mnemoscope.examination.replay import Replayer
 from mnemoscope.examination.sites import Point, Site
 from mnemoscope.examination.statistics import Bootstrap
 from mnemoscope.runs.examination import ProbeRecord

@@ -25,11 +25,12 @@ from mnemoscope.examination.conditions import (
     removal_of_route,
     window_edit,
 )
+from mnemoscope.examination.editing import Edit
 from mnemoscope.examination.fit import Removal, fit_removals
 from mnemoscope.examination.histories import WriteFreeze
 from mnemoscope.examination.interventions import Constant, GateClamp
 from mnemoscope.examination.part import LEAST_MARGIN_NATS, Player
-from mnemoscope.examination.replay import Edit, Replayer
+from mnemoscope.examination.replay import Replayer
 from mnemoscope.examination.sites import Site
 from mnemoscope.examination.tally import Key
 

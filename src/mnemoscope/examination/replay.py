@@ -8,92 +8,18 @@ says why.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mnemoscope.contracts import ReadPoint, listening
+from mnemoscope.examination.editing import Edit, edited
 from mnemoscope.examination.held import Held
-from mnemoscope.examination.histories import RUNNING_AGAIN
-from mnemoscope.examination.inputs import Rows, input_tensor, with_input_tensor
-from mnemoscope.examination.interventions import Call, Intervention
 from mnemoscope.examination.losses import Loss, Scores, score
-from mnemoscope.examination.outputs import first_tensor, tensors_in, with_first_tensor
 from mnemoscope.examination.sites import Point
 from mnemoscope.examination.spared import AmongHollow, Answers, Ended, Replaced, is_hollow, ways_to_spare
-
-
-class Edit(NamedTuple):
-    """An intervention at a point."""
-
-    point: Point
-    intervention: Intervention
-
-
-@dataclass
-class _Call:
-    path: str
-    start: int
-    end: int
-    output: Any
-    versions: tuple[int, ...]
-
-
-@dataclass
-class Tape:
-    """The record of one batch: its losses, its module calls, when each point was first reached, and kept values.
-
-    `values` has one tensor per call: a module may be called several times in a forward. `called` names those that were
-    called, `repeated` those that were more than once.
-    """
-
-    batch: Any
-    scores: Scores
-    calls: list[_Call] = field(default_factory=list)
-    begins: dict[tuple[Point, bool], int] = field(default_factory=dict)
-    values: dict[Point, list[Tensor]] = field(default_factory=dict)
-    called: set[str] = field(default_factory=set)
-    repeated: set[str] = field(default_factory=set)
-
-    def forget_within(self, start: int) -> None:
-        """Drop the calls since `start` that no replay needs: the call that ends now will answer for them.
-
-        They are needed only by interventions that begin after them and before that end.
-        """
-        nested = len(self.calls)
-        while nested and self.calls[nested - 1].start > start:
-            nested -= 1
-        last = max((begin for begin in self.begins.values() if begin > start), default=-1)
-        self.calls[nested:] = [call for call in self.calls[nested:] if call.end <= last]
-
-    @property
-    def n_largest(self) -> int:
-        """Values of the largest recorded tensor."""
-        return max((tensor.numel() for call in self.calls for tensor in tensors_in(call.output)), default=0)
-
-    def began(self, edits: Sequence[Edit]) -> int:
-        """When the first of these edits changes anything."""
-        return min((self.begins.get(_key(edit), 0) for edit in edits), default=0)
-
-    def ended_by(self, began: int) -> list[_Call]:
-        """The outermost calls that were over by then, in their order."""
-        outermost: list[_Call] = []
-        for call in sorted(self.calls, key=lambda call: call.start):
-            if call.end <= began and (not outermost or call.start > outermost[-1].end):
-                outermost.append(call)
-        return outermost
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of the recorded outputs, shared storage counted once."""
-        storages = {
-            tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
-            for call in self.calls
-            for tensor in tensors_in(call.output)
-        }
-        return sum(storages.values())
+from mnemoscope.examination.tape import Recorder, Tape, versions
 
 
 class Replayer:
@@ -140,7 +66,7 @@ class Replayer:
         tape = Tape(batch, Scores(torch.empty(0), None))
         buffers = {name: buffer._version for name, buffer in self.model.named_buffers()}
         with ExitStack() as stack, torch.no_grad():
-            self._watch(tape, frozenset(keep), stack)
+            Recorder(tape, self.modules, self.points, frozenset(keep), stack)
             self.restore_rng()
             tape.scores = score(self.loss, self.model, batch, accuracy=True)
         self.kept = tuple(dict.fromkeys((*self.kept, *self.held.changed())))
@@ -148,7 +74,7 @@ class Replayer:
             self._give_up("the model draws random numbers in evaluation mode")
         if any(buffer._version != buffers.get(name) for name, buffer in self.model.named_buffers()):
             self._give_up("the forward pass changes a buffer")
-        if any(_versions(call.output) != call.versions for call in tape.calls):
+        if any(versions(call.output) != call.versions for call in tape.calls):
             self._give_up("a module's output is changed in place afterwards")
         if self.unsafe is not None:
             tape.calls.clear()
@@ -252,59 +178,6 @@ class Replayer:
         torch.set_rng_state(self._rng)
         self.held.put_back()
 
-    def _watch(self, tape: Tape, keep: frozenset[Point], stack: ExitStack) -> None:
-        """Hook every module (and the read points asked for) so that the tape fills during the pass."""
-        clock = iter(range(2**62))
-        starts: list[int] = []
-        watched: dict[str, list[Point]] = {}
-        for point in self.points:
-            if point.kind == "module":
-                watched.setdefault(point.path, []).append(point)
-        inputs = {point.path: point for point in self.points if point.kind == "input"}
-        rows = Rows(self.modules, self.points, stack)
-
-        def enter(module: nn.Module, args: Any) -> None:
-            starts.append(next(clock))
-
-        def leave(path: str) -> Callable[..., None]:
-            def hook(module: nn.Module, args: Any, output: Any) -> None:
-                start, end = starts.pop(), next(clock)
-                tape.forget_within(start)
-                tape.calls.append(_Call(path, start, end, output, _versions(output)))
-                (tape.repeated if path in tape.called else tape.called).add(path)
-                for point in watched.get(path, ()):
-                    tape.begins.setdefault((point, False), end)
-                    tape.begins.setdefault((point, True), start)
-                    if point in keep:
-                        tape.values.setdefault(point, []).append(first_tensor(output, point.part))
-
-            return hook
-
-        def see(point: Point) -> Callable[..., None]:
-            def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-                for running_again in (False, True):
-                    tape.begins.setdefault((point, running_again), starts[-1])
-                if point in keep:
-                    tape.values.setdefault(point, []).append(rows.split(point, input_tensor(args, kwargs)))
-
-            return hook
-
-        for path, module in self.modules.items():
-            if path in watched or path in inputs or not isinstance(module, ReadPoint):
-                stack.callback(module.register_forward_pre_hook(enter).remove)
-                if path in inputs:
-                    stack.callback(module.register_forward_pre_hook(see(inputs[path]), with_kwargs=True).remove)
-                stack.callback(module.register_forward_hook(leave(path)).remove)
-
-        def hear(name: str, tensor: Tensor) -> Tensor:
-            point = Point(name, "tap")
-            tape.begins.setdefault((point, False), next(clock))
-            if point in keep:
-                tape.values.setdefault(point, []).append(tensor)
-            return tensor
-
-        stack.enter_context(listening(hear))
-
     @contextmanager
     def _stubbed(self, tape: Tape, began: int, spared: Answers | None = None) -> Iterator[None]:
         """Answer the outermost calls that ended by `began` from the tape; later calls of a module run as ever.
@@ -325,56 +198,11 @@ class Replayer:
 
 
 @contextmanager
-def edited(modules: dict[str, nn.Module], edits: Sequence[Edit]) -> Iterator[None]:
-    """Apply edits through forward hooks and taps while the block runs."""
-    taps = {edit.point.path: edit.intervention for edit in edits if edit.point.kind == "tap"}
-
-    def hear(name: str, tensor: Tensor) -> Tensor:
-        return taps[name].apply(Call(None, (), {}, tensor)) if name in taps else tensor
-
-    def output_hook(edit: Edit) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-            part = edit.point.part
-            value = edit.intervention.apply(Call(module, args, kwargs, first_tensor(output, part), part))
-            return with_first_tensor(output, value, part)
-
-        return hook
-
-    with ExitStack() as stack:
-        rows = Rows(modules, [edit.point for edit in edits], stack)
-
-        def input_hook(edit: Edit) -> Callable[..., Any]:
-            def hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
-                given = input_tensor(args, kwargs)
-                value = edit.intervention.apply(Call(None, (), {}, rows.split(edit.point, given)))
-                return with_input_tensor(args, kwargs, value.reshape(given.shape))
-
-            return hook
-
-        for edit in edits:
-            if edit.point.kind == "module":
-                handle = modules[edit.point.path].register_forward_hook(output_hook(edit), with_kwargs=True)
-                stack.callback(handle.remove)
-            elif edit.point.kind == "input":
-                handle = modules[edit.point.path].register_forward_pre_hook(input_hook(edit), with_kwargs=True)
-                stack.callback(handle.remove)
-        if taps:
-            stack.enter_context(listening(hear))
-        yield
-
-
-@contextmanager
 def _answering(module: nn.Module, outputs: list[Any]) -> Iterator[None]:
     """Let the next calls of a module return these outputs, then let it compute again."""
-    queue, original = iter(outputs), module.forward
+    original = module.forward
     overridden = "forward" in module.__dict__
-
-    def answer(*args: Any, **kwargs: Any) -> Any:
-        for output in queue:
-            return output
-        return original(*args, **kwargs)
-
-    module.forward = answer
+    module.forward = partial(_answer, iter(outputs), original)
     try:
         yield
     finally:
@@ -384,13 +212,11 @@ def _answering(module: nn.Module, outputs: list[Any]) -> Iterator[None]:
             del module.forward
 
 
-def _key(edit: Edit) -> tuple[Point, bool]:
-    return edit.point, isinstance(edit.intervention, RUNNING_AGAIN)
+def _answer(outputs: Iterator[Any], original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    for output in outputs:
+        return output
+    return original(*args, **kwargs)
 
 
 def _rng_state() -> Tensor:
     return torch.get_rng_state()
-
-
-def _versions(value: Any) -> tuple[int, ...]:
-    return tuple(tensor._version for tensor in tensors_in(value) if not tensor.is_inference())

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from mnemoscope.contracts import Batch, ReadPoint
 from mnemoscope.examination import NextTokenLoss, Point
 from mnemoscope.examination.batching import TOLERANCE, Batcher, row_dependence
+from mnemoscope.examination.editing import Edit
 from mnemoscope.examination.interventions import Constant, GateClamp, PositionConstant, Resample, Window, Zero
 from mnemoscope.examination.losses import Scores
-from mnemoscope.examination.replay import Edit, Replayer
+from mnemoscope.examination.replay import Replayer
 from mnemoscope.models import StackConfig, build
 
 B, T, VOCAB, D = 4, 12, 11, 8

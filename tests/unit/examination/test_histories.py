@@ -5,10 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from mnemoscope.examination import NextTokenLoss, Point
+from mnemoscope.examination.editing import Edit, edited
 from mnemoscope.examination.histories import HistorySwap, WriteFreeze
 from mnemoscope.examination.interventions import Call, unfolded
 from mnemoscope.examination.losses import score
-from mnemoscope.examination.replay import Edit, Replayer, edited
+from mnemoscope.examination.replay import Replayer
 from mnemoscope.memories.gla import GLA, GLAConfig
 from mnemoscope.models import StackConfig, build
 

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 import mnemoscope.examination
 from mnemoscope.examination import Budget, examine
 from mnemoscope.examination.adapters import adapted, at_rest
+from mnemoscope.examination.editing import Edit, edited
 from mnemoscope.examination.intact import intact
 from mnemoscope.examination.interventions import Constant, Zero
 from mnemoscope.examination.losses import NextTokenLoss
-from mnemoscope.examination.replay import Edit, Replayer, edited
+from mnemoscope.examination.replay import Replayer
 from mnemoscope.examination.sites import Point, find_sites
 from tests.unit.examination.tiny_huggingface import CONFIGS, REACH, Seeing, build, everything, long, sites_of, tokens
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mnemoscope.examination.editing import Edit, edited
 from mnemoscope.examination.interventions import Call, Constant, Resample, Zero
 from mnemoscope.examination.losses import NextTokenLoss
-from mnemoscope.examination.replay import Edit, Replayer, edited
+from mnemoscope.examination.replay import Replayer
 from mnemoscope.examination.sites import Point
 
 

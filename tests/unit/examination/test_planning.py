@@ -14,6 +14,10 @@ from mnemoscope.models import StackConfig, build
 BUDGET = Budget(n_calibration=8, n_test=16, fit_steps=3, joint_fit_steps=2, n_resamples=200, looks=1)
 
 
+class Stopped(Exception):
+    """What an examination would go on to measure."""
+
+
 def batches(n: int = 6) -> list[Batch]:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randint(16, (n, 4, 12), generator=generator)
@@ -24,22 +28,25 @@ def batches(n: int = 6) -> list[Batch]:
     "layout", ["attention, gated_delta, gated_delta", "attention(window=4), bank(n_slots=3)", "gated_delta"]
 )
 def test_the_conditions_are_those_of_the_examination(layout: str, monkeypatch: pytest.MonkeyPatch):
-    model, seen = build(StackConfig.of(layout, vocab_size=16, d_model=8), seed=0), []
-    planned = plan(model, batches(), budget=BUDGET)
-    real = Programme.conditions
-    monkeypatch.setattr(Programme, "conditions", lambda self: seen.append(real(self)) or seen[0])
-    examination = examine(model, batches(), budget=BUDGET)
+    model = build(StackConfig.of(layout, vocab_size=16, d_model=8), seed=0)
+    planned, real = plan(model, batches(), budget=BUDGET), Programme.conditions
 
-    (conditions,) = seen
+    def stop(self: Programme) -> None:
+        raise Stopped(real(self), self.case.window)
+
+    monkeypatch.setattr(Programme, "conditions", stop)
+    with pytest.raises(Stopped) as stopped:
+        examine(model, batches(), budget=BUDGET)
+    conditions, window = stopped.value.args
+    rows = {row.name: row for row in planned.rows}
     counted = Counter(key[1] for key in conditions if key[0] != "off" and key[-1] != "position_constant")
-    rows = {row.name: row for row in planned.rows if row.role != "together"}
+    assert counted.keys() == rows.keys() - {"switched off"}
     for name, n in counted.items():
+        # Constants by position are fitted only where they turn out to be needed.
         assert n <= sum(rows[name].conditions.values()) <= n + 1
-    (together,) = (row for row in planned.rows if row.role == "together")
-    assert sum(together.conditions.values()) == sum(key[0] == "off" for key in conditions)
+    assert sum(rows["switched off"].conditions.values()) == sum(key[0] == "off" for key in conditions)
     assert len(conditions) <= planned.n_conditions <= len(conditions) + len(rows)
-    assert {site.name for site in examination.sites} <= rows.keys()
-    assert planned.local_window == examination.local_window
+    assert planned.local_window == window
     assert (planned.n_calibration, planned.n_test) == (2, 4)
     assert planned.replay == "from a record, checked to the bit"
 

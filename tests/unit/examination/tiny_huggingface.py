@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mnemoscope.examination.adapters import adapted
 from mnemoscope.examination.calls import Call
-from mnemoscope.examination.replay import Edit, edited
+from mnemoscope.examination.editing import Edit, edited
 from mnemoscope.examination.sites import Point, Site, Sites, find_sites
 
 os.environ.setdefault("USE_HUB_KERNELS", "NO")
