@@ -96,6 +96,30 @@ def horizon_figure(examination: Examination, key: str) -> Drawing | None:
     )
 
 
+def loads_figure(examination: Examination, key: str) -> Drawing | None:
+    """Accuracy over the number of items to remember; None for data of one load."""
+    loads = [load for load in examination.loads if math.isfinite(load.accuracy)]
+    if len(loads) < 2:
+        return None
+    curve = Curve(name="accuracy", x=[float(load.load) for load in loads], y=[load.accuracy for load in loads])
+    with drawing_style(key):
+        figure, (axes,) = blank(2.2)
+        _lines(axes, [curve])
+        axes.set_ylim(-0.03, 1.03)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="items to remember", ylabel="accuracy (fraction)")
+        described = "; ".join(f"{load.load}: {load.accuracy:.3f}" for load in loads)
+        svg = inline_svg(figure, key, f"Accuracy by number of items to remember. {described}.")
+    return Drawing(
+        title="Accuracy by load",
+        caption="The share of right answers over how much a sequence asks to be remembered; a memory that is full "
+        "falls with the load.",
+        svg=svg,
+        columns=["Items to remember", "Accuracy", "Sequences"],
+        rows=[[str(load.load), nats(load.accuracy), f"{load.n_sequences:,}"] for load in loads],
+    )
+
+
 def training_figure(metrics: Sequence[Mapping[str, float]], key: str) -> Drawing | None:
     """Losses over training steps and, where logged, accuracies in a panel below; None if nothing finite was logged."""
     losses, accuracies = ([_logged(metrics, n) for n in _logged_names(metrics, word)] for word in ("loss", "accuracy"))

@@ -22,18 +22,14 @@ from mnemoscope.reporting.canvas import (
     shortened,
 )
 from mnemoscope.reporting.case import Case
+from mnemoscope.reporting.glossary import INTERVENTIONS
 from mnemoscope.reporting.numbers import nats, nats_with_interval, percent, percent_interval
-from mnemoscope.reporting.summary import at_local_window, primary
+from mnemoscope.reporting.summary import at_local_window, primary, shown_level
 from mnemoscope.runs import Estimate, Examination, SiteRecord
 from mnemoscope.runs.examination import InterventionName, Locus
 
-INTERVENTIONS: dict[InterventionName, str] = {
-    "optimal_constant": "best constant",
-    "zero": "zero",
-    "mean": "mean",
-    "resample": "resample",
-    "random_constant": "random constant",
-}
+DRAWN_TOGETHER: tuple[InterventionName, ...] = ("optimal_constant", "zero", "mean", "resample", "random_constant")
+"""As many as there are markers; the others stand in the table of numbers."""
 MOST_DETAILED_SITES = 4
 """Up to here each intervention has a line of its own; beyond, each site has one line for all of them."""
 ROW_INCHES = 0.19
@@ -42,18 +38,19 @@ TALL_INCHES = 4.0
 
 @dataclass(frozen=True)
 class Bar:
-    """One measured effect: where, by which intervention, and how it is marked."""
+    """One measured effect: where, by which intervention, and how it is marked where each site has one line."""
 
     site: SiteRecord
     locus: Locus
     label: str
     estimate: Estimate
-    style: int
+    style: int | None
 
 
 def effects_figure(examination: Examination, key: str) -> Drawing | None:
     """Every intervention's effect with its interval, against the margin and the headroom; None without effects."""
-    groups = [_bars(site, examination) for site in [*examination.sites, *examination.routes]]
+    parts = [*examination.sites, *examination.groups, *examination.routes]
+    groups = [_bars(site, examination) for site in parts]
     groups = [bars for bars in groups if any(math.isfinite(bar.estimate.value) for bar in bars)]
     if not groups:
         return None
@@ -63,8 +60,8 @@ def effects_figure(examination: Examination, key: str) -> Drawing | None:
         svg = inline_svg(figure, key, _described(groups, examination))
     return Drawing(
         title="Effect of each intervention",
-        caption="How much the loss rises when a part is replaced. Points are means over sequences, bars their 95 % "
-        "intervals; the grey band is the margin, the dashed line the headroom."
+        caption="How much the loss rises when a part is replaced. Points are means over sequences, bars their "
+        f"{shown_level(examination)} intervals; the grey band is the margin, the dashed line the headroom."
         + (" Round: the best constant, which decides." if detailed else ""),
         svg=svg,
         tall=figure.get_figheight() > TALL_INCHES,
@@ -111,22 +108,23 @@ def _bars(site: SiteRecord, examination: Examination) -> list[Bar]:
         return []
     bars = _bars_at(site, first)
     if (cut := at_local_window(site, examination)) is not None:
-        bars.append(Bar(site, first, f"last {examination.local_window} tokens only", cut, 1))
+        bars.append(Bar(site, first, f"last {examination.local_window} tokens only", cut, None))
     if site.conditional is not None:
-        bars.append(Bar(site, first, "all else off", site.conditional, 2))
+        bars.append(Bar(site, first, "all else off", site.conditional, None))
     return bars + [bar for locus in site.effects if locus != first for bar in _bars_at(site, locus)]
 
 
 def _bars_at(site: SiteRecord, locus: Locus) -> list[Bar]:
     effects = site.effects[locus]
-    names = enumerate(INTERVENTIONS.items())
-    return [Bar(site, locus, label, effects[name], style) for style, (name, label) in names if name in effects]
+    styles: dict[str, int] = {name: style for style, name in enumerate(DRAWN_TOGETHER)}
+    measured: list[InterventionName] = [name for name in INTERVENTIONS if name in effects]
+    return [Bar(site, locus, INTERVENTIONS[name], effects[name], styles.get(name)) for name in measured]
 
 
 def _names(groups: list[list[Bar]]) -> list[str]:
-    """Names for the axis, memories first: they and the routes are shortened apart, having little path in common."""
+    """Names for the axis: memories, groups and routes are shortened apart, having little path in common."""
     sites = [bars[0].site for bars in groups]
-    apart = ([site.name for site in sites if site.role == role] for role in ("memory", "route"))
+    apart = ([site.name for site in sites if site.role == role] for role in ("memory", "group", "route"))
     return [short for names in apart for short in short_names(names)]
 
 
@@ -155,9 +153,10 @@ def _draw_compact(groups: list[list[Bar]], examination: Examination) -> Figure:
     named: set[str] = set()
     for y, bars in enumerate(groups):
         first = bars[0].locus
-        for bar in reversed([b for b in bars if b.label in INTERVENTIONS.values() and b.locus == first]):
-            _point(axes, y, bar.estimate, bar.style, name="" if bar.label in named else bar.label)
-            named.add(bar.label)
+        for bar in reversed(bars):
+            if bar.style is not None and bar.locus == first:
+                _point(axes, y, bar.estimate, bar.style, name="" if bar.label in named else bar.label)
+                named.add(bar.label)
     _references(axes, examination)
     _label_rows(axes, [(y, name, False) for y, name in enumerate(_names(groups))])
     legend(figure, axes, reverse=True)

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mnemoscope.runs.examination import Verdict
+from mnemoscope.runs.examination import InterventionName, Verdict
+from mnemoscope.runs.measures import MEASURES
+
+__all__ = ["EFFECTS", "INTERVENTIONS", "MEANINGS", "MEASURES", "TERMS", "Meaning", "Tone"]
 
 Tone = Literal["works", "partly", "idle", "open"]
 
@@ -29,6 +32,9 @@ MEANINGS: dict[Verdict, Meaning] = {
     "load-bearing (shared)": Meaning(
         "◕", "works", "It is needed, and other routes carry part of the same work; its share says how much is its own."
     ),
+    "saturated": Meaning(
+        "◍", "partly", "Used while there is little to hold, and full: accuracy falls as more is to be remembered."
+    ),
     "redundant": Meaning(
         "◑", "partly", "Not missed while the other routes work, able to do their work when they do not: a backup."
     ),
@@ -36,6 +42,9 @@ MEANINGS: dict[Verdict, Meaning] = {
         "■",
         "partly",
         "Collapsed, and worth exactly one learned vector: keep the vector, the memory adds nothing to it.",
+    ),
+    "clock": Meaning(
+        "◷", "partly", "It tells the time, not the content: a constant for each position in its place does as well."
     ),
     "local-only": Meaning(
         "◔", "partly", "The module is used, its memory is not: the tokens inside the local window are enough for it."
@@ -45,6 +54,9 @@ MEANINGS: dict[Verdict, Meaning] = {
     ),
     "decorative": Meaning(
         "○", "idle", "A constant, or nothing at all, in its place costs less than the margin: the model ignores it."
+    ),
+    "starved": Meaning(
+        "▽", "idle", "Not missed, and what it would need is not stored: next to no gradient or writing reaches it."
     ),
     "not-demanded": Meaning(
         "–", "open", "These data can be predicted without distant history, so no memory could show its worth on them."
@@ -62,8 +74,13 @@ MEANINGS: dict[Verdict, Meaning] = {
 TERMS: dict[str, str] = {
     "Best constant": "Loss increase when the site's output is replaced by the single vector that hurts least. What is "
     "lost is what the site adds by reacting to its input; the verdict rests on it.",
+    "Best constant of each position": "The same with a vector for each position: what is left is what the site adds "
+    "by its content, beyond telling the time.",
     "Zero, mean, resample": "The usual ablations: by nothing, by the average, by another sequence's output. They show "
     "the network what it was never trained on, so they overstate importance; for comparison only.",
+    "Random constant, random directions": "A random vector of the output's size; as many random directions taken out "
+    "of the output as it has of its own. What they cost is the work of size, not of content.",
+    "Gate shut, gate open": "The gate held at 0 or at 1 for every token.",
     "Horizon": "Loss increase when the memory keeps only its last tokens; at the local window this tells memory from "
     "local mixing.",
     "Conditional": "What the memory is worth once everything else, memories and routes, is off; it reveals backups.",
@@ -74,15 +91,37 @@ TERMS: dict[str, str] = {
     "can be switched on.",
     "Necessity, sufficiency": "Best-constant effect over headroom, which never counts for more than what a constant "
     "output costs; the part of the headroom that the site saves when everything else is off.",
-    "Brackets": "95 % bootstrap interval over sequences. A nat is the natural-logarithm unit of loss.",
+    "Probe": "How much better a linear probe predicts the answer from the output than from the site's own input; "
+    "shuffled, from outputs of other sequences, it should gain nothing.",
+    "State patching": "The part of the difference between two runs that the state alone carries: restored in a corrupt "
+    "run, or destroyed in a clean one.",
+    "What a verdict rests on": "Effects clearly above or clearly below the margin, at levels that hold for all of them "
+    "together (Holm's adjustment), so these intervals are wider than the others; open ones decide nothing.",
+    "Brackets": "Bootstrap interval over sequences, at the level that the caption names. A nat is the "
+    "natural-logarithm unit of loss.",
 }
 
-MEASURES: dict[str, str] = {
-    "effective_dimension": "directions in which reads differ, by participation ratio",
-    "read_width": "directions there are",
-    "mean_vector_share": "energy of the read that its mean carries; near 1, a candidate for one constant",
-    "gate_mean": "how far the way to the residual stream is open",
-    "addressing_entropy": "1 spreads over all slots, 0 picks one",
-    "gradient_share": "of the training signal over all sites and routes",
+INTERVENTIONS: dict[InterventionName, str] = {
+    "optimal_constant": "best constant",
+    "position_constant": "best constant of each position",
+    "zero": "zero",
+    "mean": "mean",
+    "position_mean": "mean of each position",
+    "resample": "resample",
+    "random_constant": "random constant",
+    "random_directions": "random directions",
+    "gate_shut": "gate shut",
+    "gate_open": "gate open",
+    "write_freeze": "no writes in the later half",
 }
-"""What is known to be measured; other names are shown without a remark."""
+"""What is put in the place of a part, in the words of tables and figures."""
+
+EFFECTS: dict[str, str] = {
+    **INTERVENTIONS,
+    "headroom": "headroom",
+    "conditional": "everything else off",
+    "single_vector": "one vector for all slots",
+    "local_horizon": "history cut to the local window",
+    "at_lowest_load": "best constant at the lowest load",
+}
+"""Every effect that a verdict can rest on, in words."""

@@ -51,6 +51,13 @@ def percent_interval(estimate: Estimate | None) -> str:
     return f"[{percent(estimate.low)}, {percent(estimate.high)}]"
 
 
+def confidence(level: float) -> str:
+    """The level of an interval in per cent, never rounded up to certainty."""
+    rest = 100 * (1 - level)
+    decimals = 2 if rest <= 0 else max(2, 1 - math.floor(math.log10(rest)))
+    return f"{100 * level:.{decimals}f}".rstrip("0").rstrip(".") + " %"
+
+
 def plain(value: float | None) -> str:
     """A number without a unit: counts as they are, the rest with four significant digits."""
     if value is None or math.isnan(value):

@@ -11,10 +11,11 @@ from markupsafe import Markup, escape
 
 from mnemoscope.reporting.canvas import Drawing
 from mnemoscope.reporting.case import Case
+from mnemoscope.reporting.evidence import controls_table, rests_table, stored_table, subsets_table
 from mnemoscope.reporting.figures import case_figures, comparison_figures
 from mnemoscope.reporting.glossary import MEANINGS, TERMS
 from mnemoscope.reporting.numbers import increase, interval, nats, percent, percent_interval, printable
-from mnemoscope.reporting.summary import headline, sentence
+from mnemoscope.reporting.summary import flip, headline, sentence
 from mnemoscope.reporting.tables import (
     Cell,
     Group,
@@ -27,6 +28,7 @@ from mnemoscope.reporting.tables import (
     verdict_table,
 )
 from mnemoscope.runs import Examination, PrescriptionRecord, SiteRecord, write_text
+from mnemoscope.runs.examination import ControlRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +38,15 @@ class Section:
     key: str
     case: Case
     headline: str
-    sentences: list[tuple[SiteRecord, str]]
+    sentences: list[tuple[SiteRecord, str, str]]
+    failed: list[ControlRecord]
     totals: list[tuple[str, str, str, str]]
     verdicts: Table
+    subsets: Table | None
+    rests: Table | None
     measures: Table | None
+    stored: Table | None
+    controls: Table | None
     drawings: list[Drawing]
     prescriptions: list[list[PrescriptionRecord]]
     measured: list[tuple[str, str]]
@@ -101,10 +108,18 @@ def _section(case: Case, key: str) -> Section:
         key=key,
         case=case,
         headline=headline(examination),
-        sentences=[(site, sentence(site, examination)) for site in examination.sites],
+        sentences=[
+            (site, sentence(site, examination), flip(site, examination))
+            for site in [*examination.sites, *examination.groups]
+        ],
+        failed=[control for control in examination.controls if not control.passed],
         totals=_totals(examination),
         verdicts=verdict_table(examination),
+        subsets=subsets_table(examination),
+        rests=rests_table(examination),
         measures=measures_table(examination),
+        stored=stored_table(examination),
+        controls=controls_table(examination),
         drawings=case_figures(case, key),
         prescriptions=_grouped(examination.prescriptions),
         measured=[*measured(examination), *origin(case.manifest)],
@@ -116,7 +131,7 @@ def _grouped(prescriptions: list[PrescriptionRecord]) -> list[list[PrescriptionR
     """The same advice for several sites, once."""
     groups: dict[tuple[str, ...], list[PrescriptionRecord]] = {}
     for row in prescriptions:
-        groups.setdefault((row.condition, row.diagnosis, row.change, row.source), []).append(row)
+        groups.setdefault((row.condition, row.diagnosis, row.change, row.source, row.command), []).append(row)
     return list(groups.values())
 
 

@@ -1,38 +1,31 @@
-"""Verdicts in plain words: one sentence per site, one headline per examination."""
+"""Verdicts in plain words: one sentence per site, one headline per examination, and what would flip a verdict."""
 
 import math
 from collections import Counter
 from collections.abc import Callable
 
+from mnemoscope.reporting.flip import flip
 from mnemoscope.reporting.glossary import MEANINGS
-from mnemoscope.reporting.numbers import ABSENT, interval, nats, nats_with_interval, percent
-from mnemoscope.runs import Estimate, Examination, SiteRecord
-from mnemoscope.runs.examination import InterventionName, Locus, Verdict
+from mnemoscope.reporting.numbers import ABSENT, confidence, interval, nats, nats_with_interval, percent, plain
+from mnemoscope.reporting.reading import at_local_window, effect, primary
+from mnemoscope.runs import Examination, SiteRecord
+from mnemoscope.runs.examination import Verdict
+
+__all__ = ["at_local_window", "effect", "flip", "headline", "primary", "sentence", "shown_level"]
 
 
-def primary(site: SiteRecord) -> Locus | None:
-    """The locus whose effects speak for the site: the read, or the contribution where the read was not measured."""
-    for locus in ("read", "contribution"):
-        if site.effects.get(locus):
-            return locus
-    return None
-
-
-def effect(site: SiteRecord, name: InterventionName) -> Estimate | None:
-    """The effect of an intervention at the primary locus, or None when it was not measured."""
-    locus = primary(site)
-    return site.effects[locus].get(name) if locus else None
-
-
-def at_local_window(site: SiteRecord, examination: Examination) -> Estimate | None:
-    """The horizon effect at the local window, or None when that window was not measured."""
-    points = [point for point in site.horizon if point.window == examination.local_window]
-    return points[0].effect if points else None
+def shown_level(examination: Examination) -> str:
+    """The level of the intervals that are shown, in per cent; several looks at the data leave more than 95 %."""
+    return confidence(examination.base_loss.level)
 
 
 def headline(examination: Examination) -> str:
     """The examination in one line."""
-    sites = examination.sites
+    unfinished = " The examination is unfinished." if examination.missing else ""
+    return _counted(examination.sites) + unfinished
+
+
+def _counted(sites: list[SiteRecord]) -> str:
     if not sites:
         return "No memory was found in this model."
     counts = Counter(site.verdict for site in sites)
@@ -62,9 +55,12 @@ def _replaced(site: SiteRecord, examination: Examination) -> str:
     """The sentence that is true of every site: the best-constant effect against headroom or margin."""
     estimate = effect(site, "optimal_constant")
     value = nats(estimate.value if estimate else None)
+    replacing = f"Replacing its {primary(site)} by the best constant"
+    if site.members:
+        replacing = f"Replacing the reads of its {len(site.members)} sites by the best constants"
     if value == ABSENT:
-        return f"Replacing its {primary(site)} by the best constant gave no number."
-    measured = f"Replacing its {primary(site)} by the best constant costs {value} nats {interval(estimate)}".rstrip()
+        return f"{replacing} gave no number."
+    measured = f"{replacing} costs {value} nats {interval(estimate)}".rstrip()
     if estimate is not None and estimate.high < examination.margin:
         return f"{measured}, within the margin of {nats(examination.margin)} nats."
     headroom = examination.headroom.value
@@ -93,6 +89,38 @@ def _one_vector(site: SiteRecord, examination: Examination) -> str:
     if zero is None:
         return first
     return f"{first} Zeroing it costs {nats_with_interval(zero)} nats: it is worth one vector."
+
+
+def _clock(site: SiteRecord, examination: Examination) -> str:
+    timed = effect(site, "position_constant")
+    first = _replaced(site, examination)
+    if timed is None:
+        return first
+    return f"{first} A constant for each position costs {nats_with_interval(timed)} nats: it tells the time."
+
+
+def _starved(site: SiteRecord, examination: Examination) -> str:
+    told = [_replaced(site, examination)]
+    if site.probe is not None:
+        told.append(
+            f"A probe of the answer gains {nats_with_interval(site.probe.gain)} nats from it: nothing is stored."
+        )
+    shares = (("gradient_share", "Its share of the gradient is"), ("gate_mean", "Its gate is open by"))
+    told += [f"{words} {plain(site.measures[name])}." for name, words in shares if name in site.measures]
+    return " ".join(told)
+
+
+def _saturated(site: SiteRecord, examination: Examination) -> str:
+    told, loads = [_replaced(site, examination)], examination.loads
+    if len(loads) > 1:
+        first, last = loads[0], loads[-1]
+        told.append(
+            f"Accuracy falls from {percent(first.accuracy)} with {first.load} to remember to {percent(last.accuracy)} "
+            f"with {last.load}."
+        )
+    if "state_share" in site.measures:
+        told.append(f"Its state uses {percent(site.measures['state_share'])} of the rank it can have.")
+    return " ".join(told)
 
 
 def _local(site: SiteRecord, examination: Examination) -> str:
@@ -137,6 +165,9 @@ _SENTENCES: dict[Verdict, Callable[[SiteRecord, Examination], str]] = {
     "load-bearing (shared)": _shared,
     "redundant": _redundant,
     "constant-bias": _one_vector,
+    "clock": _clock,
+    "starved": _starved,
+    "saturated": _saturated,
     "local-only": _local,
     "decorative (scale)": _scale,
     "not-demanded": _not_demanded,

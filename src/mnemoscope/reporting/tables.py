@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from mnemoscope.reporting.case import Case
 from mnemoscope.reporting.glossary import MEASURES
 from mnemoscope.reporting.numbers import ABSENT, interval, nats, percent, percent_interval, plain
-from mnemoscope.reporting.summary import at_local_window, effect
+from mnemoscope.reporting.summary import at_local_window, effect, shown_level
 from mnemoscope.runs import Estimate, Examination, Manifest, SiteRecord
-from mnemoscope.runs.examination import Verdict
+from mnemoscope.runs.examination import InterventionName, Verdict
 
 
 @dataclass(frozen=True)
@@ -41,28 +41,38 @@ class Table:
 
 
 def verdict_table(examination: Examination) -> Table:
-    """Per site: the verdict and every number it was decided by; alternative routes below the memories."""
-    groups = [Group("", [_verdict_row(site, examination) for site in examination.sites])]
-    if examination.routes:
-        groups.append(Group("Alternative routes", [_verdict_row(site, examination) for site in examination.routes]))
+    """Per site: the verdict and every number it was decided by; groups and alternative routes below the memories."""
+    e = examination
+    parts = [("", e.sites), ("Switched off together", e.groups), ("Alternative routes", e.routes)]
+    timed = any(effect(site, "position_constant") for _, sites in parts for site in sites)
+    interventions: dict[InterventionName, str] = {
+        name: words for name, words in _COLUMNS.items() if timed or name != "position_constant"
+    }
+    names = list(interventions)
     return Table(
-        caption="Verdicts; effects are loss increases in nats per scored token with 95 % intervals",
+        caption="Effects are loss increases in nats per scored token; brackets are their "
+        f"{shown_level(e)} intervals, each on its own.",
         columns=[
             "Site",
             "Verdict",
-            "Best constant",
-            "Zero",
-            "Mean",
-            "Resample",
-            f"Last {examination.local_window} tokens",
+            *interventions.values(),
+            f"Last {e.local_window} tokens",
             "Conditional",
             "Share",
             "Necessity",
             "Sufficiency",
-            "Flags",
         ],
-        groups=groups,
+        groups=[Group(heading, [_verdict_row(site, e, names) for site in sites]) for heading, sites in parts if sites],
     )
+
+
+_COLUMNS: dict[InterventionName, str] = {
+    "optimal_constant": "Best constant",
+    "position_constant": "Best per position",
+    "zero": "Zero",
+    "mean": "Mean",
+    "resample": "Resample",
+}
 
 
 def measures_table(examination: Examination) -> Table | None:
@@ -82,9 +92,9 @@ def comparison_table(cases: Sequence[Case]) -> Table:
     """The cases side by side: site by site, those that most cases share first, then the whole model."""
     examinations = [case.examination for case in cases]
     overall = [
-        [Cell("Loss (nats)"), *(_estimate(e.base_loss) for e in examinations)],
-        [Cell("Headroom (nats)"), *(_estimate(e.headroom) for e in examinations)],
-        [Cell("Share of all memories"), *(_share(e.memories_share) for e in examinations)],
+        [Cell("Loss (nats)"), *(estimate_cell(e.base_loss) for e in examinations)],
+        [Cell("Headroom (nats)"), *(estimate_cell(e.headroom) for e in examinations)],
+        [Cell("Share of all memories"), *(share_cell(e.memories_share) for e in examinations)],
         [Cell("Margin (nats)"), *(Cell(nats(e.margin)) for e in examinations)],
         *_last_metrics(cases),
     ]
@@ -100,7 +110,8 @@ def measured(examination: Examination) -> list[tuple[str, str]]:
     methods = dict.fromkeys(site.horizon_method for site in e.sites if site.horizon_method != "none")
     return [
         ("Subject", e.subject),
-        ("Sequences", f"{e.n_test:,} to measure, {e.n_calibration:,} others to fit the constants"),
+        ("Sequences", f"{e.n_test:,} to measure, {e.n_calibration:,} others to fit the constants" + _tuning(e)),
+        ("Looks at them", _looks(e)),
         ("Seed", str(e.seed)),
         ("Margin ε", f"{nats(e.margin)} nats"),
         ("Local window", f"{e.local_window} tokens"),
@@ -140,18 +151,29 @@ def settings(config: Mapping[str, object], prefix: str = "") -> list[tuple[str, 
     return rows
 
 
-def _verdict_row(site: SiteRecord, examination: Examination) -> list[Cell]:
-    effects = (effect(site, name) for name in ("optimal_constant", "zero", "mean", "resample"))
+def _tuning(examination: Examination) -> str:
+    return f", {examination.n_tuning:,} of which chose among the fitted" if examination.n_tuning else ""
+
+
+def _looks(examination: Examination) -> str:
+    """How often the test sequences could have been looked at, and when the verdicts were there."""
+    e = examination
+    if e.looks == 1:
+        return "one, after the last"
+    return f"decided at look {e.look} of {e.looks} planned ones, which leaves intervals of {shown_level(e)}"
+
+
+def _verdict_row(site: SiteRecord, examination: Examination, names: Sequence[InterventionName]) -> list[Cell]:
+    effects = (effect(site, name) for name in names)
     return [
         Cell(site.name),
         Cell(ABSENT, verdict=site.verdict),
-        *(_estimate(estimate) for estimate in effects),
-        _estimate(at_local_window(site, examination)),
-        _estimate(site.conditional),
-        _share(site.share),
+        *(estimate_cell(estimate) for estimate in effects),
+        estimate_cell(at_local_window(site, examination)),
+        estimate_cell(site.conditional),
+        share_cell(site.share),
         Cell(percent(site.necessity)),
         Cell(percent(site.sufficiency)),
-        Cell("; ".join(site.flags) or ABSENT),
     ]
 
 
@@ -161,9 +183,9 @@ def _site_rows(name: str, examinations: Sequence[Examination]) -> list[list[Cell
         [Cell("Verdict"), *(Cell(ABSENT, verdict=site.verdict if site else None) for site in found)],
         [
             Cell("Best constant (nats)"),
-            *(_estimate(effect(site, "optimal_constant") if site else None) for site in found),
+            *(estimate_cell(effect(site, "optimal_constant") if site else None) for site in found),
         ],
-        [Cell("Share of the headroom"), *(_share(site.share if site else None) for site in found)],
+        [Cell("Share of the headroom"), *(share_cell(site.share if site else None) for site in found)],
     ]
 
 
@@ -186,11 +208,13 @@ def _last(case: Case, name: str) -> float | None:
     return values[-1] if values else None
 
 
-def _estimate(estimate: Estimate | None) -> Cell:
+def estimate_cell(estimate: Estimate | None) -> Cell:
+    """A number in nats over its interval."""
     return Cell(nats(estimate.value if estimate else None), interval(estimate))
 
 
-def _share(share: Estimate | None) -> Cell:
+def share_cell(share: Estimate | None) -> Cell:
+    """A fraction in per cent over its interval."""
     return Cell(percent(share.value if share else None), percent_interval(share))
 
 

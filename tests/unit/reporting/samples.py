@@ -1,6 +1,8 @@
 """Examinations as they come out of the instrument: a recall task before and after a prescription, and edge cases."""
 
+import json
 import math
+from typing import get_args
 
 from mnemoscope.reporting import Case
 from mnemoscope.runs import (
@@ -11,6 +13,33 @@ from mnemoscope.runs import (
     PrescriptionRecord,
     SiteRecord,
 )
+from mnemoscope.runs.examination import (
+    ComparisonRecord,
+    ControlRecord,
+    LoadRecord,
+    PatchingRecord,
+    ProbeRecord,
+    SubsetRecord,
+    Verdict,
+)
+
+ADDED = {
+    "groups",
+    "subsets",
+    "loads",
+    "controls",
+    "n_tuning",
+    "look",
+    "looks",
+    "missing",
+    "members",
+    "probe",
+    "patching",
+    "comparisons",
+    "level",
+    "command",
+}
+"""What a record of the first release lacks."""
 
 HOSTILE = 'blocks.0"><script>alert(1)</script><img src=x onerror=alert(2)>$\\frac{x}$&#0072b2 id="x"\u202e\n記憶'
 
@@ -241,7 +270,13 @@ def many_sites(n: int = 30) -> Case:
 
 def hostile() -> Case:
     site = memory(
-        HOSTILE, because=HOSTILE, flags=[HOSTILE], measures={HOSTILE: 0.5}, module=HOSTILE, verdict="inconclusive"
+        HOSTILE,
+        because=HOSTILE,
+        flags=[HOSTILE],
+        measures={HOSTILE: 0.5},
+        module=HOSTILE,
+        verdict="inconclusive",
+        comparisons=compared(**{HOSTILE: (estimate(0.1), "open")}),
     )
     record = examination(
         subject=HOSTILE,
@@ -252,6 +287,10 @@ def hostile() -> Case:
         seconds={HOSTILE: 1.0},
         versions={HOSTILE: HOSTILE},
         prescriptions=[PrescriptionRecord(**dict.fromkeys(PrescriptionRecord.model_fields, HOSTILE))],
+        groups=[together(HOSTILE, "b").model_copy(update={"name": HOSTILE})],
+        subsets=[subset(HOSTILE, 0.5, sites=[site], groups=[])],
+        controls=[ControlRecord(name=HOSTILE, seen=HOSTILE, passed=False)],
+        missing=[HOSTILE],
     )
     log = [{"step": 1, f"loss {HOSTILE}": 1.0}, {"step": 2, f"loss {HOSTILE}": 0.5}]
     return Case(label=HOSTILE, question=HOSTILE, examination=record, metrics=log, config={HOSTILE: {HOSTILE: HOSTILE}})
@@ -316,22 +355,141 @@ def not_a_number() -> Case:
     return Case(label="NaN", question="What if it diverged?", examination=record, metrics=log)
 
 
-def every_verdict() -> Case:
-    verdicts = [
-        "untrained",
-        "not-demanded",
-        "redundant",
-        "decorative (scale)",
-        "constant-bias",
-        "decorative",
-        "local-only",
-        "load-bearing (sole)",
-        "load-bearing (shared)",
-        "load-bearing",
-        "inconclusive",
+def at_level(value: float, half_width: float, level: float) -> Estimate:
+    return Estimate(value=value, low=value - half_width, high=value + half_width, level=level)
+
+
+def compared(**effects: tuple[Estimate, str]) -> list[ComparisonRecord]:
+    return [
+        ComparisonRecord.model_validate({"name": name, "effect": effect, "outcome": outcome})
+        for name, (effect, outcome) in effects.items()
     ]
-    sites = [decorative(f"memory.{i}", verdict=v, required_sequences=4200) for i, v in enumerate(verdicts)]
+
+
+def loads(*accuracies: float) -> list[LoadRecord]:
+    return [
+        LoadRecord(load=2 ** (i + 2), accuracy=accuracy, n_sequences=256 - i) for i, accuracy in enumerate(accuracies)
+    ]
+
+
+def clock(name: str = "blocks.0.memory") -> SiteRecord:
+    effects = {"optimal_constant": estimate(0.4), "position_constant": estimate(0.01, 0.01), "zero": estimate(0.6)}
+    return memory(
+        name,
+        verdict="clock",
+        because="a constant for each position does as well: it tells the time, not the content",
+        effects={"read": effects | {"position_mean": estimate(0.2), "random_directions": estimate(0.3)}},
+        comparisons=compared(
+            optimal_constant=(at_level(0.4, 0.07, 0.99), "above"),
+            position_constant=(at_level(0.01, 0.02, 0.9917), "below"),
+        ),
+        share=Estimate(value=0.1, low=0.05, high=0.15),
+    )
+
+
+def starved(name: str = "blocks.1.memory") -> SiteRecord:
+    return decorative(
+        name,
+        verdict="starved",
+        because="not missed, the answer is not stored, and no gradient could teach it to be",
+        probe=ProbeRecord(gain=estimate(0.01, 0.02), shuffled=estimate(-0.01, 0.01), n_answers=2048),
+        patching=PatchingRecord(at=24, denoise=Estimate(value=0.01, low=-0.02, high=0.04), noise=None),
+        measures={"gradient_share": 0.0004, "gate_mean": 0.006},
+    )
+
+
+def saturated(name: str = "blocks.2.memory") -> SiteRecord:
+    return memory(
+        name,
+        verdict="saturated",
+        because="used at a small load, and full: accuracy falls as more is to be held",
+        measures={"state_share": 0.93},
+        comparisons=compared(
+            optimal_constant=(at_level(3.1, 0.2, 0.99), "above"), at_lowest_load=(at_level(2.2, 0.1, 0.99), "above")
+        ),
+        probe=ProbeRecord(gain=estimate(1.2, 0.1), shuffled=estimate(0.0, 0.01), n_answers=2048),
+        patching=PatchingRecord(
+            at=24,
+            denoise=Estimate(value=0.62, low=0.55, high=0.7),
+            noise=Estimate(value=0.58, low=0.5, high=0.66),
+        ),
+    )
+
+
+def together(*names: str) -> SiteRecord:
+    return memory(
+        "all memories",
+        role="group",
+        module=f"{len(names)} sites",
+        members=list(names),
+        horizon=[],
+        horizon_method="none",
+        verdict="load-bearing (sole)",
+        measures={},
+        without=None,
+    )
+
+
+def subset(name: str, share: float | None, **changes) -> SubsetRecord:
+    fields = {
+        "name": name,
+        "n_sequences": 480,
+        "share": share,
+        "base_loss": estimate(0.3),
+        "headroom": estimate(3.0),
+        "margin": 0.06,
+        "memories_share": estimate(0.9),
+        "sites": [memory("blocks.2.memory", 2.4)],
+        "groups": [together("blocks.0.memory", "blocks.2.memory")],
+    }
+    return SubsetRecord(**(fields | changes))
+
+
+def complete() -> Case:
+    """Everything that a record can hold."""
+    names = ("blocks.0.memory", "blocks.1.memory", "blocks.2.memory")
+    record = examination(
+        sites=[clock(names[0]), starved(names[1]), saturated(names[2])],
+        groups=[together(*names)],
+        subsets=[subset("demanding", 0.052), subset("lowest load", 0.31), subset("my own", None, sites=[], groups=[])],
+        loads=loads(0.99, 0.93, 0.71, 0.42),
+        controls=[
+            ControlRecord(name="identity", seen="6 hooks that change nothing: 0 nats", passed=True),
+            ControlRecord(name="shuffled reads, blocks.2.memory", seen="a probe gains 0.100 nats", passed=False),
+        ],
+        n_tuning=128,
+        look=2,
+        looks=3,
+        missing=["horizon of blocks.1.memory: interrupted", "resample of blocks.2.memory: out of time"],
+        base_loss=at_level(0.011, 0.003, 0.9877),
+        prescriptions=[prescription().model_copy(update={"command": "mnemoscope train RECIPE --steps 3000 --out OUT"})],
+    )
+    return Case(label="Everything", question="What can be told?", examination=record, metrics=metrics())
+
+
+def before_these_fields(record: Examination) -> str:
+    """The JSON that the first release would have written."""
+
+    def stripped(value):
+        if isinstance(value, dict):
+            return {key: stripped(item) for key, item in value.items() if key not in ADDED}
+        return [stripped(item) for item in value] if isinstance(value, list) else value
+
+    return json.dumps(stripped(json.loads(record.model_dump_json())))
+
+
+def old_record() -> Case:
+    """A case read from a record of the first release."""
+    old = Examination.model_validate_json(before_these_fields(after().examination))
+    return Case(label="Old", question="Does it still draw?", examination=old)
+
+
+def every_verdict() -> Case:
+    sites = [
+        decorative(f"memory.{i}", verdict=verdict, required_sequences=4200)
+        for i, verdict in enumerate(get_args(Verdict))
+    ]
     return Case(label="All", question="One of each?", examination=examination(sites=sites))
 
 
-EDGES = [bare, unknown_routes, not_a_number, many_sites, hostile, every_verdict]
+EDGES = [bare, unknown_routes, not_a_number, many_sites, hostile, every_verdict, complete, old_record]

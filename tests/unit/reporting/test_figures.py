@@ -5,9 +5,10 @@ import matplotlib as mpl
 import pytest
 
 from mnemoscope.reporting.canvas import MOST_SERIES, SERIES, VARIABLES, short_names, shortened
-from mnemoscope.reporting.curves import MOST_POINTS, horizon_figure, positions_figure, training_figure
+from mnemoscope.reporting.curves import MOST_POINTS, horizon_figure, loads_figure, positions_figure, training_figure
 from mnemoscope.reporting.figures import case_figures, comparison_figures
 from mnemoscope.reporting.forest import effects_figure
+from mnemoscope.reporting.glossary import INTERVENTIONS
 from mnemoscope.runs import PositionCurve
 from tests.unit.reporting import samples
 from tests.unit.reporting.samples import HOSTILE, decorative, examination, memory
@@ -91,6 +92,29 @@ def test_only_the_most_costly_memories_are_drawn_in_the_order_of_the_model():
     assert drawing is not None
     assert [name.split()[2] for name in drawing.columns[1:]] == ["m0", "m2", "m3", "m4", "m5"]
     assert "The 5 most costly of 7 memories are shown." in drawing.caption
+
+
+def test_accuracy_is_drawn_over_several_loads_only():
+    drawing = loads_figure(examination(loads=samples.loads(0.99, 0.71, 0.42)), "k")
+    assert drawing is not None
+    assert drawing.rows == [["4", "0.990", "256"], ["8", "0.710", "255"], ["16", "0.420", "254"]]
+    assert loads_figure(examination(loads=samples.loads(0.99)), "k") is None
+    assert loads_figure(examination(loads=samples.loads(0.99, float("nan"))), "k") is None
+
+
+def test_every_intervention_is_in_the_numbers_of_the_effects():
+    effects = {"read": {name: samples.estimate(0.1 * i) for i, name in enumerate(INTERVENTIONS)}}
+    for n_sites in (1, 6):
+        drawing = effects_figure(examination(sites=[memory(f"m{i}", effects=effects) for i in range(n_sites)]), "k")
+        assert drawing is not None
+        assert {row[2] for row in drawing.rows} >= set(INTERVENTIONS.values())
+
+
+def test_a_group_has_its_effects_between_memories_and_routes():
+    drawing = effects_figure(samples.complete().examination, "k")
+    assert drawing is not None
+    sites = list(dict.fromkeys(row[0] for row in drawing.rows))
+    assert sites == ["blocks.0.memory", "blocks.1.memory", "blocks.2.memory", "all memories", "blocks.1.attention"]
 
 
 def test_figures_without_numbers_are_left_out():

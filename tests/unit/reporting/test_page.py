@@ -1,9 +1,12 @@
 import re
 from html.parser import HTMLParser
+from typing import get_args
 
 import pytest
 
 from mnemoscope.reporting import Case, render, write
+from mnemoscope.runs import Examination
+from mnemoscope.runs.examination import Verdict
 from tests.unit.reporting import samples
 
 COMMAND = "mnemoscope report runs/recall --out report.html"
@@ -156,8 +159,63 @@ def test_thirty_sites_are_all_listed():
 
 def test_badges_say_their_verdict_in_words():
     html = page(samples.every_verdict())
-    assert len(re.findall(r'class="badge (?:works|partly|idle|open)"', html)) == 3 * 11
+    assert len(re.findall(r'class="badge (?:works|partly|idle|open)"', html)) == 3 * len(get_args(Verdict))
     assert "No verdict" not in html
+
+
+def test_what_is_missing_stands_before_any_verdict():
+    text = words(page(samples.complete()))
+    order = [
+        "The examination is unfinished.",
+        "This examination is unfinished.",
+        "horizon of blocks.1.memory: interrupted",
+        "1 of 2 control arms failed:",
+        "Replacing its read",
+        "Verdicts",
+    ]
+    assert [text.index(part) for part in order] == sorted(text.index(part) for part in order)
+    assert "unfinished" not in words(page(samples.after()))
+    assert "control arm" not in words(page(samples.after()))
+
+
+def test_groups_subsets_controls_and_what_decides_have_their_tables():
+    text = words(page(samples.complete()))
+    for part in (
+        "Switched off together: blocks.0.memory, blocks.1.memory, blocks.2.memory.",
+        "demanding: 5.2 % of the scored positions, 480 sequences, headroom 3.00 nats, margin 0.060 nats",
+        "my own: 480 sequences",
+        "best constant of each position 0.010 [-0.010, 0.030] 99.17 % below the margin",
+        "blocks.1.memory 0.010 [-0.010, 0.030] -0.010 [-0.020, 0.000] 2048 24 1.0 % [-2.0 %, 4.0 %]",
+        "shuffled reads, blocks.2.memory ✗ failed a probe gains 0.100 nats",
+        "decided at look 2 of 3 planned ones, which leaves intervals of 98.77 %",
+        "512 others to fit the constants, 128 of which chose among the fitted",
+        "mnemoscope train RECIPE --steps 3000 --out OUT",
+    ):
+        assert part in text
+    assert text.index("✗ failed") < text.index("✓ passed")
+
+
+def test_captions_name_the_level_of_the_record():
+    text = words(page(samples.complete()))
+    assert text.count("98.77 % intervals") >= 3
+    assert "95 % intervals" not in text
+    assert "95 % intervals" in words(page(samples.after()))
+
+
+def test_flags_stand_beside_their_verdict():
+    text = words(page(samples.text()))
+    assert text.index("winner-take-all") < text.index("Effects are loss increases")
+
+
+def test_a_record_of_the_first_release_is_read_and_drawn_as_it_was():
+    old = samples.before_these_fields(samples.before().examination)
+    assert not any(f'"{name}"' in old for name in samples.ADDED)
+    record = Examination.model_validate_json(old)
+    assert record == samples.before().examination
+    text = words(page(samples.old_record()))
+    assert "To flip this verdict" in text
+    for absent in ("Parts of the data", "Control arms", "Accuracy by load", "Effects and levels", "Probe's gain"):
+        assert absent not in text
 
 
 def test_a_report_needs_a_case():

@@ -3,9 +3,9 @@ from typing import get_args
 
 import pytest
 
-from mnemoscope.reporting.glossary import MEANINGS
+from mnemoscope.reporting.glossary import EFFECTS, INTERVENTIONS, MEANINGS, MEASURES
 from mnemoscope.reporting.summary import at_local_window, headline, primary, sentence
-from mnemoscope.runs.examination import Verdict
+from mnemoscope.runs.examination import InterventionName, Verdict
 from tests.unit.reporting import samples
 from tests.unit.reporting.samples import decorative, estimate, examination, memory
 
@@ -45,6 +45,44 @@ def test_decorative_is_told_against_the_margin():
 )
 def test_other_verdicts_name_the_number_they_rest_on(site, told):
     assert told in sentence(site, examination())
+
+
+def test_clock_starved_and_saturated_name_what_they_rest_on():
+    told = sentence(samples.clock(), examination())
+    assert "A constant for each position costs 0.010 [0.000, 0.020] nats: it tells the time." in told
+    told = sentence(samples.starved(), examination())
+    assert "A probe of the answer gains 0.010 [-0.010, 0.030] nats from it" in told
+    assert "Its share of the gradient is 0.0004. Its gate is open by 0.006." in told
+    told = sentence(samples.saturated(), samples.complete().examination)
+    assert "Accuracy falls from 99 % with 4 to remember to 42 % with 32." in told
+    assert "Its state uses 93 % of the rank it can have." in told
+    for site in (samples.clock(), samples.starved(), samples.saturated()):
+        plain_site = site.model_copy(update={"effects": memory().effects, "probe": None, "measures": {}})
+        assert sentence(plain_site, examination()).startswith("Replacing its read by the best constant costs 3.10")
+
+
+def test_a_group_is_told_of_all_its_sites():
+    told = sentence(samples.together("a", "b", "c"), examination())
+    assert told.startswith("Replacing the reads of its 3 sites by the best constants costs 3.10 nats")
+
+
+def test_an_unfinished_examination_says_so_in_its_headline():
+    told = headline(examination(missing=["the horizon of blocks.1.memory"]))
+    assert told == "The memory is load-bearing (sole). The examination is unfinished."
+
+
+def test_measures_have_the_words_of_the_records():
+    from mnemoscope.examination.measures import MEASURES as MEASURED
+
+    assert MEASURED == MEASURES
+
+
+def test_every_intervention_and_deciding_effect_has_words():
+    from mnemoscope.examination.verdict import DECIDING
+
+    assert set(INTERVENTIONS) == set(get_args(InterventionName))
+    assert set(EFFECTS) >= set(DECIDING)
+    assert len(set(EFFECTS.values())) == len(EFFECTS)
 
 
 def test_nothing_is_invented_where_nothing_was_measured():
