@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from mnemoscope.contracts import Batch, ReadPoint, tap
     from mnemoscope.examination import Budget, assert_load_bearing, examine
+    from mnemoscope.examination.planning import plan
     from mnemoscope.experiments.examining import examine_run
     from mnemoscope.facade import report
     from mnemoscope.models import Stack, StackConfig, build, load_model, save_model
@@ -31,6 +32,7 @@ _HOMES = {
     "examine": "examination",
     "examine_run": "experiments.examining",
     "load_model": "models",
+    "plan": "examination.planning",
     "report": "facade",
     "save_model": "models",
     "tap": "contracts",
@@ -51,6 +53,7 @@ __all__ = [  # in the order of `_HOMES`
     "examine",
     "examine_run",
     "load_model",
+    "plan",
     "report",
     "save_model",
     "tap",

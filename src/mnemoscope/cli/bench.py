@@ -22,12 +22,18 @@ class Bench:
     tasks: bool = False
     """How fast every task generates, and nothing else."""
 
+    examination: bool = False
+    """What the examination may cost: its bars, beside plain nnsight calls, and nothing else."""
+
     def run(self) -> int:
         """Run them in one process, on one thread."""
-        tables = [name for name, wanted in (("memories", self.memories), ("tasks", self.tasks)) if wanted]
+        chosen = (("memories", self.memories), ("tasks", self.tasks), ("examination", self.examination))
+        tables = [name for name, wanted in chosen if wanted]
         if len(tables) + bool(self.names) > 1:
             given = " ".join([*(f"--{table}" for table in tables), *self.names])
-            raise ValueError(f"bench must be given --memories, --tasks or names, got more of them ({given}); drop one")
+            raise ValueError(
+                f"bench must be given --memories, --tasks, --examination or names, got more of them ({given}); drop one"
+            )
         if not Path("benchmarks/rivals").is_dir():
             raise ValueError(
                 f"bench must be run in a checkout of mnemoscope, got {Path.cwd()}, which has no benchmarks/rivals; "

@@ -1,18 +1,53 @@
-"""`mnemoscope examine`: verdicts for every memory of a run."""
+"""`mnemoscope examine`: verdicts for every memory of a model."""
 
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
+
+if TYPE_CHECKING:
+    from mnemoscope.experiments.examining import Choice
+    from mnemoscope.experiments.held_out import Data
+    from mnemoscope.runs import Examination
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examine:
-    """Decide for every memory of a trained run whether it is load-bearing; writes verdicts.json and report.html."""
+    """Decide for every memory of a model whether it is load-bearing; writes verdicts.json and report.html.
 
-    directory: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
+    Ctrl-C ends the test early: what is finished is decided on and written, what is missing is said.
+    """
+
+    target: Annotated[str, tyro.conf.Positional]
+    """Folder of a run; a Hugging Face model, as a folder or owner/name; or file.py:function, which returns a model,
+    (model, batches) or (model, batches, loss)."""
+
+    data: str | None = None
+    """Held-out data: a text (file, folder, or "prose"), or a task as task:mqar,n_pairs=4. A run has its own."""
+
+    length: int | None = None
+    """Tokens of a window of a text; 256 by default."""
+
+    batch: int = 32
+    """Sequences that are evaluated at once, at most."""
+
+    sites: tuple[str, ...] | None = None
+    """Path patterns of memories ("model.layers.*.mixer"), or hook names; by default what is known or announced."""
+
+    routes: tuple[str, ...] | None = None
+    """Path patterns of what could replace them; "none" where nothing could."""
+
+    group: tuple[str, ...] = ()
+    """Memories that get a verdict together, as name=pattern,pattern."""
+
+    subset: tuple[str, ...] = ()
+    """Positions that get verdicts of their own, as name=field>=number: late=position>=128, far=distance>=64."""
 
     calibration: int = 512
     """Sequences on which constants are fitted."""
@@ -26,18 +61,72 @@ class Examine:
     local_window: int | None = None
     """Tokens of history that count as local; by default 4, or the longest short window of attention."""
 
+    max_minutes: float | None = None
+    """Stop testing then, and decide on what is there."""
+
+    dry_run: bool = False
+    """Print sites, interventions, estimated minutes and memory, and stop."""
+
+    out: Path | None = None
+    """Folder of the results; by default that of the run, or examinations/NAME."""
+
+    device: str = "cpu"
+    """Where the model runs, for instance "cuda"."""
+
+    allow_pickle: bool = False
+    """Also load weights that are not safetensors; unpickling runs code that the file holds."""
+
     seed: int = 0
     """Of bootstrap and random constants."""
 
     def run(self) -> int:
-        """Examine and print."""
+        """Examine and print; 130 if Ctrl-C left something missing."""
+        from mnemoscope.cli.advance import Advance
+        from mnemoscope.cli.plans import print_plan
         from mnemoscope.cli.printing import print_verdicts
         from mnemoscope.examination import Budget
-        from mnemoscope.experiments.examining import examine_run
-        from mnemoscope.experiments.reports import report_runs
+        from mnemoscope.experiments.examining import examine_subject, keep, plan_subject
+        from mnemoscope.experiments.subjects import subject_of
 
-        budget = Budget(n_calibration=self.calibration, n_test=self.test, fit_steps=self.fit_steps, seed=self.seed)
-        examination = examine_run(self.directory, budget, self.local_window)
-        print_verdicts(self.directory.name, examination)
-        print(report_runs([self.directory], self.directory / "report.html"))
-        return 0
+        budget = Budget(
+            n_calibration=self.calibration,
+            n_test=self.test,
+            fit_steps=self.fit_steps,
+            max_minutes=self.max_minutes,
+            seed=self.seed,
+        )
+        choice, data = self._choice(), self._data()
+        subject = subject_of(self.target, data, budget, device=self.device, allow_pickle=self.allow_pickle)
+        if self.dry_run:
+            print_plan(subject.name, plan_subject(subject, budget, choice), self.max_minutes)
+            return 0
+        with Advance() as advance:
+            examination = examine_subject(subject, budget, choice, advance)
+        print_verdicts(subject.name, examination)
+        folder = subject.folder if self.out is None else self.out
+        print(keep(subject, examination, folder, shlex.join(["mnemoscope", *sys.argv[1:]])))
+        return _exit_code(examination)
+
+    def _choice(self) -> "Choice":
+        from mnemoscope.experiments.choosing import groups_from, subsets_from
+        from mnemoscope.experiments.examining import Choice
+
+        return Choice(
+            sites=self.sites,
+            routes=() if self.routes == ("none",) else self.routes,
+            groups=groups_from(self.group),
+            subsets=subsets_from(self.subset),
+            local_window=self.local_window,
+        )
+
+    def _data(self) -> "Data":
+        from mnemoscope.experiments.held_out import Data
+
+        return Data(source=self.data, length=self.length, batch=self.batch)
+
+
+def _exit_code(examination: "Examination") -> int:
+    """The examination is decided and written by now, on what there was."""
+    for line in examination.missing:
+        print(f"missing: {line}", file=sys.stderr)
+    return INTERRUPTED if any("interrupted" in line for line in examination.missing) else 0

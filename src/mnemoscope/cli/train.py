@@ -42,7 +42,8 @@ class Train:
             return 1
         figures = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.validation.items())
         print(f"{self.out}: {result.step} steps in {result.seconds:.0f} s; {figures}")
-        print(f"next: mnemoscope examine {self.out}")
+        if recipe.model.vectors is None:
+            print(f"next: mnemoscope examine {self.out}")
         return 0
 
 

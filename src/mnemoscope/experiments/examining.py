@@ -1,17 +1,32 @@
-"""Examining a trained run on held-out data of its own task."""
+"""Examining a subject (a trained run, a Hugging Face model, what a function returns) on held-out data."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from mnemoscope.contracts import Batch
 from mnemoscope.examination import Budget, examine
-from mnemoscope.runs import Examination, RunDirectory
-from mnemoscope.tasks import Split, Task, task_rng
-from mnemoscope.training import load_run
+from mnemoscope.examination.looks import Progress
+from mnemoscope.examination.planning import Plan, plan
+from mnemoscope.examination.subsets import Subset
+from mnemoscope.experiments.held_out import Data
+from mnemoscope.experiments.subjects import Subject, of_run
+from mnemoscope.reporting import Case, write
+from mnemoscope.runs import Examination, RunDirectory, write_record
+from mnemoscope.runs.directory import VERDICTS
 
-BATCH = 32
-"""Sequences that are evaluated at once."""
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What of a subject is examined; see `examine`."""
+
+    sites: Sequence[str] | None = None
+    routes: Sequence[str] | None = None
+    groups: Mapping[str, Sequence[str]] | None = None
+    subsets: Mapping[str, Subset] = field(default_factory=dict)
+    local_window: int | None = None
 
 
 def examine_run(directory: str | Path, budget: Budget | None = None, local_window: int | None = None) -> Examination:
@@ -28,48 +43,83 @@ def examine_run(directory: str | Path, budget: Budget | None = None, local_windo
         ValueError: where there is no run, no checkpoint or no memory.
     """
     budget = budget or Budget()
-    trained = load_run(directory)
-    seed = trained.recipe.train.seed
-    n_calibration = _available(trained.task, "validation", budget.n_calibration)
-    n_test = _available(trained.task, "test", budget.n_test)
-    size = min(BATCH, max(2, min(n_calibration, n_test) // 4))
-    calibration = held_out(trained.task, "validation", n_calibration, size, seed)
-    test = held_out(trained.task, "test", n_test, size, seed)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(trained.recipe.train.threads or threads)
-    try:
-        sizes = Budget(
-            **{
-                **vars(budget),
-                "n_calibration": sum(batch.size for batch in calibration),
-                "n_test": sum(batch.size for batch in test),
-            }
-        )
-        examination = examine(trained.model, calibration + test, budget=sizes, local_window=local_window)
-    finally:
-        torch.set_num_threads(threads)
+    subject = of_run(directory, Data(), budget)
+    examination = examine_subject(subject, budget, Choice(local_window=local_window))
     RunDirectory.open(directory).write_examination(examination)
     return examination
 
 
-def _available(task: Task, split: Split, wanted: int) -> int:
-    """Sequences to draw from a split: as many as wanted, or as there are."""
-    there = task.n_sequences(split)
-    n = wanted if there is None else min(wanted, there)
-    if n < 8:
-        raise ValueError(
-            f"examine: the {split} split must hold at least 8 sequences, got {n}; use a longer text, or shorter ones"
+def examine_subject(subject: Subject, budget: Budget, choice: Choice, progress: Progress | None = None) -> Examination:
+    """Verdicts for every memory of a subject; see `examine`."""
+    with _threads(subject.threads):
+        examination = examine(
+            subject.model,
+            subject.batches,
+            loss=subject.loss,
+            sites=choice.sites,
+            routes=choice.routes,
+            groups=choice.groups,
+            subsets=choice.subsets,
+            local_window=choice.local_window,
+            budget=_fitting(subject, budget),
+            progress=progress,
         )
-    return n
+    return examination.model_copy(update={"warnings": [*subject.remarks, *examination.warnings]})
 
 
-def held_out(task: Task, split: Split, n: int, size: int, seed: int) -> list[Batch]:
-    """Batches of one draw of about n sequences from a split, all of one size."""
-    drawn = task.batch(task_rng(seed, split, 0), n - n % size, split)
-    return [
-        Batch(
-            inputs=torch.from_numpy(drawn.inputs[start : start + size]),
-            targets=torch.from_numpy(drawn.targets[start : start + size]),
+def plan_subject(subject: Subject, budget: Budget, choice: Choice) -> Plan:
+    """What an examination would do and cost; see `plan`."""
+    with _threads(subject.threads):
+        return plan(
+            subject.model,
+            subject.batches,
+            loss=subject.loss,
+            sites=choice.sites,
+            routes=choice.routes,
+            groups=choice.groups,
+            local_window=choice.local_window,
+            budget=_fitting(subject, budget),
         )
-        for start in range(0, drawn.size, size)
-    ]
+
+
+def keep(subject: Subject, examination: Examination, folder: Path, command: str) -> Path:
+    """Write `verdicts.json` and `report.html` into a folder, which is made if absent.
+
+    Returns:
+        the path of the report.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_record(folder / VERDICTS, examination)
+    case = Case(
+        label=subject.name,
+        question=f"Is the memory of {examination.subject} load-bearing or decorative?",
+        examination=examination,
+    )
+    if subject.run is not None:
+        resolved = subject.run.read_config().resolved
+        case = replace(
+            case,
+            label=str(resolved.get("name") or subject.name),
+            metrics=subject.run.read_metrics(),
+            config=resolved,
+            manifest=subject.run.read_manifest(),
+        )
+    return write([case], folder / "report.html", command, f"Mnemoscope report: {subject.name}")
+
+
+def _fitting(subject: Subject, budget: Budget) -> Budget:
+    """The budget of as many sequences as calibrate and test."""
+    if subject.sizes is None:
+        return budget
+    return replace(budget, n_calibration=subject.sizes[0], n_test=subject.sizes[1])
+
+
+@contextmanager
+def _threads(n: int | None) -> Iterator[None]:
+    """So many threads of torch while the block runs; None for as many as there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

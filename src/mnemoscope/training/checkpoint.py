@@ -97,6 +97,15 @@ def save_checkpoint(folder: Path, step: int, model: nn.Module, optimiser: Optimi
     return path
 
 
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read one checkpoint.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    return _read(path)
+
+
 def load_checkpoint(folder: Path) -> Checkpoint | None:
     """Read the newest checkpoint whose checksums hold; say on stderr which ones were passed over, and why.
 

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from mnemoscope.models import Stack, StackConfig, VectorsConfig, build
 from mnemoscope.runs import RunDirectory, describe
 from mnemoscope.tasks import Task, TaskConfig, build_task, task_rng
-from mnemoscope.training.checkpoint import load_checkpoint, restore_model
+from mnemoscope.training.checkpoint import load_checkpoint, read_checkpoint, restore_model
 from mnemoscope.training.config import TrainConfig
 from mnemoscope.training.journal import check_tokeniser
 from mnemoscope.training.loop import TrainResult, train
@@ -99,21 +99,27 @@ def load_recipe(directory: str | Path) -> Recipe:
         ) from None
 
 
-def load_run(directory: str | Path) -> TrainedRun:
-    """Rebuild model and task of a run, with the weights of the newest checkpoint that holds.
+def load_run(directory: str | Path, checkpoint: Path | None = None) -> TrainedRun:
+    """Rebuild model and task of a run, with the weights of a checkpoint.
+
+    Args:
+        directory: of the run.
+        checkpoint: folder of one of its checkpoints; None for the newest that holds.
 
     Raises:
         ValueError: if the recipe or every checkpoint is missing or damaged, or the task's tokeniser is another.
     """
     recipe = load_recipe(directory)
     model = build(recipe.model, recipe.train.seed)
-    checkpoint = load_checkpoint(RunDirectory(directory).checkpoints_path)
-    if checkpoint is None:
+    found = (
+        load_checkpoint(RunDirectory(directory).checkpoints_path) if checkpoint is None else read_checkpoint(checkpoint)
+    )
+    if found is None:
         raise ValueError(f"{directory}: the run has no checkpoint yet; let it train until checkpoint_every")
-    restore_model(checkpoint, model)
+    restore_model(found, model)
     task = build_task(recipe.task)
     check_tokeniser(RunDirectory(directory), task.manifest())
-    return TrainedRun(recipe=recipe, model=model, task=task, step=checkpoint.step)
+    return TrainedRun(recipe=recipe, model=model, task=task, step=found.step)
 
 
 def _check_fits(model: StackConfig, task: Task) -> None:

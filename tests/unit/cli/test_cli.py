@@ -49,6 +49,10 @@ def test_help_needs_no_torch(verb: tuple[str, ...]):
         (("show", "mqar", "n_pairs=0"), "nearest valid: 1"),
         (("bench",), "must be run in a checkout"),
         (("bench", "streaming", "--memories"), "drop one"),
+        (("calibrate", "--kinds", "G18"), "nearest valid: G1"),
+        (("calibrate", "--instances", "0"), "instances must be at least 1"),
+        (("calibrate", "--out", "nowhere/page.md"), "nowhere"),
+        (("bench", "--tasks", "--memories"), "drop one"),
     ],
 )
 def test_mistakes_end_with_2_and_no_traceback(words: tuple[str, ...], message: str, tmp_path: Path):
@@ -112,3 +116,16 @@ def test_show_draws_a_task_and_samples_it():
     assert done.returncode == 0, done.stderr
     for expected in ("key val key val", "n_pairs = 2", "chance        1.7918", "floor         0.0000", "targets"):
         assert expected in done.stdout
+
+
+def test_calibrate_examines_planted_memories_and_keeps_what_is_finished(tmp_path: Path):
+    words = ("calibrate", "--instances", "1", "--kinds", "G2", "--jobs", "1", "--out", "page.md")
+    done = mnemoscope(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for expected in ("1 of 1 instances", "decorative 1", "macro accuracy 100.0%"):
+        assert expected in done.stdout
+    page = (tmp_path / "page.md").read_text()
+    assert "| G2 | disconnected | decorative; flag 'disconnected' | 1 / 1 | decorative 1 |" in page
+    assert "--instances 1 --kinds G2" in page
+    again = mnemoscope(*words, cwd=tmp_path)
+    assert "1 of 1 instances are in" in again.stdout

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mnemoscope.examination import Budget
-from mnemoscope.experiments import demo, examining, recipes
+from mnemoscope.experiments import demo, examining, held_out, recipes
 from mnemoscope.runs import RunDirectory
 from mnemoscope.tasks import TextConfig, build_task
 from mnemoscope.training import load_recipe, train_recipe
@@ -52,7 +52,7 @@ def test_held_out_batches_have_one_size_and_no_sequence_twice():
     task = build_task(TextConfig(length=512))
     available = task.n_sequences("test")
     assert available is not None
-    batches = examining.held_out(task, "test", available, 4, seed=0)
+    batches = held_out.drawn(task, "test", available, 4, seed=0)
     assert {batch.size for batch in batches} == {4}
     rows = {tuple(row) for batch in batches for row in batch.inputs.tolist()}
     assert len(rows) == 4 * len(batches) == available - available % 4
@@ -62,7 +62,7 @@ def test_held_out_batches_have_one_size_and_no_sequence_twice():
 def test_no_test_sequence_calibrates(tmp_path: Path, calibration: int, test: int):
     recipe = recipes.with_changes(recipes.find_recipe("recall-short-window"), layout=None, steps=1, seed=0)
     train_recipe(recipe, tmp_path / "run", progress=False)
-    budget = replace(TINY, n_calibration=calibration, n_test=test)
+    budget = replace(TINY, n_calibration=calibration, n_test=test, looks=1)
     examination = examining.examine_run(tmp_path / "run", budget)
     assert calibration - 32 < examination.n_calibration <= calibration
     assert test - 32 < examination.n_test <= test

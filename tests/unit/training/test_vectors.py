@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mnemoscope.contracts import Batch
+from mnemoscope.examination import Budget
 from mnemoscope.experiments.examining import examine_run
 from mnemoscope.experiments.recipes import with_changes
 from mnemoscope.models import StackConfig, build
@@ -41,6 +42,12 @@ RECIPE = Recipe(
     model=StackConfig.of_vectors(LAYOUT, n_channels=5, n_outputs=4, d_model=8),
     task=CopyingConfig(n_bits=4, min_length=2, max_length=5),
     train=TRAIN,
+)
+MOONS = replace(
+    RECIPE,
+    name="moons",
+    model=StackConfig.of_vectors(LAYOUT, n_channels=6, n_outputs=6, d_model=8),
+    task=ThreeMoonsConfig(length=12),
 )
 
 
@@ -162,8 +169,22 @@ def test_a_recipe_of_vectors_leaves_a_run_that_is_rebuilt(tmp_path: Path):
     assert evaluate(run.model, run.task, TRAIN, CPU) == result.validation
     rows = RunDirectory.open(tmp_path / "run").read_metrics()
     assert all({"loss", "bit_errors", "learning_rate", "grad_norm"} <= row.keys() for row in rows)
-    with pytest.raises(ValueError, match=r"was trained on vectors \(copy\), and runs of tokens alone are examined"):
-        examine_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("recipe", [pytest.param(RECIPE, marks=pytest.mark.long), MOONS], ids=["bits", "numbers"])
+def test_a_run_of_vectors_is_examined(tmp_path: Path, recipe: Recipe):
+    train_recipe(recipe, tmp_path / "run", progress=False)
+    budget = Budget(
+        n_calibration=8, n_test=8, fit_steps=2, joint_fit_steps=2, windows=(1,), contribution=False, n_resamples=200
+    )
+    examination = examine_run(tmp_path / "run", budget)
+    assert [site.name for site in examination.sites] == ["blocks.1.mixer"]
+    assert examination.constant_output_loss is not None
+    if recipe is MOONS:
+        assert examination.constant_output_loss == pytest.approx(1, abs=0.3)
+        assert "units of the targets' variance" in examination.warnings[0]
+    else:
+        assert 0 < examination.constant_output_loss <= math.log(2)
 
 
 def test_another_layout_keeps_the_vectors():
