@@ -39,37 +39,32 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
-from mnemoscope.contracts.batch import ABOUT, IGNORE, Batch
+from mnemoscope.contracts.batch import IGNORE, Batch
+from mnemoscope.tasks.babi_questions import Asked, ask_events, ask_relations
 from mnemoscope.tasks.babi_story import (
+    COUNTING,
     LIST_SLOTS,
-    PACKED_FACT,
-    PACKED_QUESTION,
+    LISTS,
     QUESTIONS,
+    RELATIONS,
+    THREE,
+    TWO,
     WORDS,
-    Asked,
+    Layout,
     answers_to,
-    ask,
-    ask_relation,
-    blank_words,
-    fact_words,
-    laid_out,
+    fact_sentences,
     packed,
-    unpacked,
 )
-from mnemoscope.tasks.babi_world import MOVE, TAKE, Facts, Size, World, draw_relations
+from mnemoscope.tasks.babi_world import MOVE, TAKE, Size, draw_events, draw_relations
 from mnemoscope.tasks.streams import Split, draw_owned, split_index, split_stream, task_rng
 
-_RELATIONS = QUESTIONS.index("relations")
-
-_MUST = np.full((len(QUESTIONS), 3), -1)
-_MUST[[QUESTIONS.index(question) for question in ("two", "three", "counting", "lists")], 1] = TAKE
-_MUST[QUESTIONS.index("three"), 2] = MOVE
+_MUST = np.full((3, len(QUESTIONS)), -1)
+_MUST[1, [TWO, THREE, COUNTING, LISTS]] = TAKE
+_MUST[2, THREE] = MOVE
 """What the first three facts of a story must be, by item, so that there is something to ask about; -1: anything."""
 
 _FEWEST_FACTS: Mapping[str, int] = dict(zip(QUESTIONS, (1, 2, 3, 1, 2, 2, 1), strict=True))
 """Facts that a story needs before its first question."""
-
-_ARRAYS = ("inputs", "targets", "distance", "load", "query", "item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +170,8 @@ class Babi:
         self.config = config
         self.length: int = config.length
         self._size = Size(people=config.n_people, places=config.n_places, objects=config.n_objects)
+        shares = [np.diff(config.asked_after(question), prepend=0) for question in ("one", "relations")]
+        self._layout = Layout(shares, config.think_steps, config.length)
         answers = [answers_to(question, config.n_places, config.n_objects) for question in config.questions]
         self.chance_loss: float = math.log(len(set().union(*answers)))
         """Nats per word of an answer of guessing uniformly among all words that answers can have."""
@@ -204,14 +201,8 @@ class Babi:
         split_index(split)
         if size < 1:
             raise ValueError(f"Babi.batch: size must be at least 1, got {size}; nearest valid: 1")
-        (stories,) = draw_owned(self._draw, split_stream(rng, split), size, split)
-        arrays = {name: np.empty((size, self.length), dtype=np.int64) for name in _ARRAYS}
-        related = stories[:, 0] == _RELATIONS
-        for mine in (np.flatnonzero(related), np.flatnonzero(~related)):
-            for name, part in self._laid_out(stories[mine]).items():
-                arrays[name][mine] = part
-        about = {name: arrays[name] for name in ABOUT}
-        return Batch(inputs=arrays["inputs"], targets=arrays["targets"], about=about)
+        inputs, about = self._layout.laid_out(*draw_owned(self._draw, split_stream(rng, split), size, split))
+        return Batch(inputs=inputs, targets=about.pop("targets"), about=about)
 
     def words(self, tokens: Sequence[int]) -> list[str]:
         """The words of `WORDS`."""
@@ -225,42 +216,35 @@ class Babi:
         """What the data depend on beside config, seed and step: NumPy, whose streams change with releases."""
         return {"name": "babi", "numpy": np.__version__}
 
-    def _draw(self, rng: np.random.Generator, rows: int) -> tuple[NDArray[np.int64]]:
-        """Stories as rows of integers, of which the first is the item; unlike tokens, they are cheap to throw away."""
+    def _draw(self, rng: np.random.Generator, rows: int) -> tuple[NDArray[np.int64], ...]:
+        """Stories as few integers, the numbers of their answers, and the columns of the newest facts these need."""
+        # A tenth of the stories are not the split's; a few more to begin with cost less than drawing again.
+        rows += 8 + rows // 32
+        known = np.array([QUESTIONS.index(question) for question in self.config.questions])
+        items = known[rng.integers(known.size, size=rows)]
+        stories = self._layout.stories(items)
+        answers, newest = np.empty((2, self.config.n_questions, rows), dtype=np.int64)
+        related = items == RELATIONS
+        for kind, tell in enumerate((self._tell_events, self._tell_relations)):
+            mine = np.flatnonzero(related == kind)
+            if mine.size:
+                told, asked = tell(rng, items[mine])
+                stories[self._layout.facts[kind][:, None], mine] = told
+                stories[self._layout.questions[:, None], mine] = asked.sentence
+                answers[:, mine], newest[:, mine] = asked.answer, self._layout.facts[kind][asked.newest]
+        return packed(stories), answers.T, newest.T
+
+    def _tell_events(self, rng: np.random.Generator, items: NDArray[np.int64]) -> tuple[NDArray[np.int64], Asked]:
         config = self.config
-        stories = np.zeros((rows, 1 + PACKED_QUESTION * config.n_questions + PACKED_FACT * config.n_facts), np.int64)
-        known = np.array([QUESTIONS.index(question) for question in config.questions])
-        stories[:, 0] = known[rng.integers(known.size, size=rows)]
-        related = stories[:, 0] == _RELATIONS
-        for mine, tell in ((related, self._tell_relations), (~related, self._tell_events)):
-            if mine.any():
-                told = packed(*tell(rng, stories[mine, 0]))
-                stories[mine, 1 : 1 + told.shape[1]] = told
-        return (stories,)
+        facts, past = draw_events(rng, _MUST[:, items], self._size, config.n_facts)
+        told = fact_sentences(facts, rng.integers(2, size=facts.kind.shape))
+        return told, ask_events(rng, past, items, self._size, config.asked_after("one"))
 
-    def _tell_relations(self, rng: np.random.Generator, items: NDArray[np.int64]) -> tuple[Facts, list[Asked]]:
-        facts = draw_relations(rng, items.size, self.config.n_places, self.config.facts_of("relations"))
-        return facts, [ask_relation(rng, facts, told) for told in self.config.asked_after("relations")]
-
-    def _tell_events(self, rng: np.random.Generator, items: NDArray[np.int64]) -> tuple[Facts, list[Asked]]:
-        world, told, asked = World.unknown(items.size, self._size), [], []
-        for now in range(self.config.n_facts):
-            must = _MUST[items, now] if now < _MUST.shape[1] else np.full_like(items, -1)
-            told.append(world.step(rng, must))
-            asked += [ask(rng, world, items) for after in self.config.asked_after("one") if after == now + 1]
-        kind, who, what, where = (np.stack(column, axis=1) for column in zip(*told, strict=True))
-        return Facts(kind, who, what, where, rng.integers(2, size=kind.shape)), asked
-
-    def _laid_out(self, stories: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
-        items = stories[:, 0]
-        if not items.size:
-            return {}
-        question = QUESTIONS[items[0]]
-        facts, asked = unpacked(stories[:, 1:], self.config.facts_of(question), self.config.n_questions)
-        blanks = blank_words(items == QUESTIONS.index("lists"), self.config.think_steps)
-        found = laid_out(fact_words(facts), asked, self.config.asked_after(question), blanks, self.length)
-        item = np.where(found[1] == IGNORE, -1, items[:, None])
-        return dict(zip(_ARRAYS, (*found, item), strict=True))
+    def _tell_relations(self, rng: np.random.Generator, items: NDArray[np.int64]) -> tuple[NDArray[np.int64], Asked]:
+        config = self.config
+        facts = draw_relations(rng, items.size, config.n_places, config.facts_of("relations"))
+        asked = ask_relations(rng, facts, config.asked_after("relations"))
+        return fact_sentences(facts, np.zeros_like(facts.kind)), asked
 
 
 def question_matches(predictions: NDArray[np.int64], batch: Batch) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

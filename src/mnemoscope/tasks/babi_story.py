@@ -2,21 +2,25 @@
 
     facts ... | question ? - - - answer | facts ... | question ? - - - answer | <pad> ...
 
-The answer is scored and never read: where it is due stands "-".
+The answer is scored and never read: where it is due stands "-". A story is a row of sentences, each of them a number,
+its row in a table of words; so whole stories are told, hashed and laid out at once.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Sequence
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnemoscope.contracts.batch import IGNORE
-from mnemoscope.tasks.babi_world import MAX_CARRIED, RELATE, Facts, World, one_of, seen_from_either
+from mnemoscope.tasks.babi_world import MAX_CARRIED, Facts
 
 QUESTIONS = ("one", "two", "three", "relations", "counting", "lists", "yes_no")
 """Kinds of question; the position of one in this tuple is its `item`."""
+
+ONE, TWO, THREE, RELATIONS, COUNTING, LISTS, YES_NO = range(len(QUESTIONS))
+INVERSE = len(QUESTIONS)
+"""The other form of a question about a relation."""
 
 PEOPLE = ("anna", "ben", "clara", "david", "emma", "felix", "grace", "henry")
 PLACES = ("attic", "bathroom", "bedroom", "cellar", "garden", "hallway", "kitchen", "office")
@@ -37,208 +41,88 @@ _PERSON, _PLACE, _OBJECT = _TOKEN[PEOPLE[0]], _TOKEN[PLACES[0]], _TOKEN[OBJECTS[
 _DIRECTION, _COUNT = _TOKEN[DIRECTIONS[0]], _TOKEN[COUNTS[0]]
 
 _WIDTH = 8
-"""Words of the longest fact, and of the longest question."""
+"""Words of the longest sentence."""
 
 _NONE = -1
 """Fills rows of words that are shorter than others; such places are left out of a sequence."""
 
 _FACTS = ("W V to the P .", "W V the O .", "W V the O .", "W V the O to R .", "the A is D of the P .")
-"""By kind of fact: W who, V verb, O object, P place, R who receives, A the place that lies in direction D."""
+"""By kind of fact, of who, what and where: W person who, D direction who, O object what, A place what, P place where, R
+person where; V is one of two verbs."""
 
-_VERBS = np.array(
-    [
-        [_TOKEN[verb] for verb in pair]
-        for pair in (("went", "walked"), ("took", "grabbed"), ("dropped", "left"), ("gave", "handed"), ("is", "is"))
-    ]
+_QUESTIONS = (
+    *("where is W ?", "where is the U ?", "where was the U before the P ?", "what is D of the P ?"),
+    *("how many objects is W carrying ?", "what is W carrying ?", "is W in the P ?", "what is the P D of ?"),
 )
+"""By item, and last the other form of a relation; U object who."""
+
+_VERBS = (("went", "walked"), ("took", "grabbed"), ("dropped", "left"), ("gave", "handed"), ("is", "is"))
+
+_FORM = 2 * 8**3
+_ASKING, _BLANKS = _FORM * len(_FACTS), _FORM * (len(_FACTS) + len(_QUESTIONS))
+"""Numbers of sentences: facts from 0, questions from _ASKING, so many blanks from _BLANKS."""
+
+_SENTENCE_BITS, _PER_INTEGER = 14, 4
+"""Every number of a sentence is below 2 to the power of the first; so many are packed in an integer."""
+
+_SHIFTS = _SENTENCE_BITS * np.arange(_PER_INTEGER)
 
 LIST_SLOTS = MAX_CARRIED + 1
 """Places for the words of a list and the full stop that ends it."""
 
-PACKED_QUESTION, PACKED_FACT = _WIDTH + LIST_SLOTS + 1, len(Facts._fields)
-"""Integers of a question and of a fact in `packed` rows."""
+COUNTED, TRUTH, LISTED = 8, 12, 14
+"""Numbers of answers: places from 0, counts, no and yes, lists."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """One question to each story.
-
-    Args:
-        words: of the question, shape (b, 8), padded with -1.
-        answer: words of the answer, shape (b, 4), padded with -1.
-        newest: the newest fact that the answer needs, shape (b,).
-    """
-
-    words: NDArray[np.int64]
-    answer: NDArray[np.int64]
-    newest: NDArray[np.int64]
-
-
-def fact_words(facts: Facts) -> NDArray[np.int64]:
-    """The words of each fact, of shape (b, facts, 8), padded with -1."""
-    related = facts.kind == RELATE
-    values = {
-        "W": _PERSON + facts.who,
-        "V": _VERBS[facts.kind, facts.wording],
-        "O": _OBJECT + facts.what,
-        "P": _PLACE + facts.where,
-        "R": _PERSON + facts.where,
-        "A": _PLACE + facts.what,
-        "D": _DIRECTION + facts.who,
+def _all_sentences() -> NDArray[np.int64]:
+    """The words of every sentence, padded with -1."""
+    who, what, where, wording = np.unravel_index(np.arange(_FORM), (8, 8, 8, 2))
+    letters = {
+        **{"W": _PERSON + who, "D": _DIRECTION + who % 4, "U": _OBJECT + who, "O": _OBJECT + what},
+        **{"A": _PLACE + what, "P": _PLACE + where, "R": _PERSON + where},
     }
-    used = [0, 1, 2, 3] if not related.any() else [4]
-    words = np.full((*facts.kind.shape, _WIDTH), _NONE)
-    for column in range(_WIDTH):
-        for kind in used:
-            template = _FACTS[kind].split()
-            if column < len(template):
-                word = template[column]
-                value = values[word] if word in values else np.full_like(facts.kind, _TOKEN[word])
-                np.copyto(words[..., column], value, where=facts.kind == kind)
+    words = np.full((len(_FACTS) + len(_QUESTIONS), _FORM, _WIDTH), _NONE)
+    for form, template in enumerate((*_FACTS, *_QUESTIONS)):
+        for column, word in enumerate(template.split()):
+            if word == "V":
+                words[form, :, column] = np.array([_TOKEN[verb] for verb in _VERBS[form]])[wording]
+            else:
+                words[form, :, column] = letters[word] if word in letters else _TOKEN[word]
+    blanks = np.where(np.arange(_WIDTH) < np.arange(_WIDTH + 1)[:, None], _BLANK, _NONE)
+    return np.concatenate([words.reshape(-1, _WIDTH), blanks])
+
+
+def _all_answers() -> NDArray[np.int64]:
+    """The words of every answer, padded with -1."""
+    places, counts = _PLACE + np.arange(8), _COUNT + np.arange(MAX_CARRIED + 1)
+    words = np.full((LISTED + 9**MAX_CARRIED, LIST_SLOTS), _NONE)
+    words[:LISTED, 0] = [*places, *counts, _TOKEN["no"], _TOKEN["yes"]]
+    things = np.indices((9,) * MAX_CARRIED).reshape(MAX_CARRIED, -1)[::-1].T
+    lists = words[LISTED:]
+    lists[:, :-1] = np.where(things > 0, _OBJECT + things - 1, _NONE)
+    lists[np.arange(len(lists)), (things > 0).sum(axis=1)] = _STOP
+    lists[0, :2] = _TOKEN["nothing"], _STOP
     return words
 
 
-def packed(facts: Facts, asked: list[Asked]) -> NDArray[np.int64]:
-    """Questions and facts of each story in one row of integers; distinct stories have distinct rows."""
-    rows, n_facts = facts.kind.shape
-    questions = [np.concatenate([q.words, q.answer, q.newest[:, None]], axis=1) for q in asked]
-    return np.concatenate([*questions, np.stack(facts, axis=2).reshape(rows, PACKED_FACT * n_facts)], axis=1)
+_SENTENCES, _ANSWERS = _all_sentences().astype(np.int8), _all_answers()
+_LENGTHS = (_SENTENCES >= 0).sum(axis=1)
 
 
-def unpacked(rows: NDArray[np.int64], n_facts: int, n_questions: int) -> tuple[Facts, list[Asked]]:
-    """The facts and questions that `packed` put into rows."""
-    width = PACKED_QUESTION
-    questions = [rows[:, width * query : width * (query + 1)] for query in range(n_questions)]
-    facts = rows[:, width * n_questions :][:, : PACKED_FACT * n_facts].reshape(len(rows), n_facts, PACKED_FACT)
-    asked = [Asked(block[:, :_WIDTH], block[:, _WIDTH:-1], block[:, -1]) for block in questions]
-    return Facts(*np.moveaxis(facts, 2, 0)), asked
+def fact_sentences(facts: Facts, wording: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of the sentences that tell facts, with one or the other verb where `wording` is 0 or 1."""
+    return facts.kind * _FORM + facts.who * 128 + facts.what * 16 + facts.where * 2 + wording
 
 
-def laid_out(
-    facts: NDArray[np.int64], asked: list[Asked], asked_after: list[int], blanks: NDArray[np.int64], length: int
-) -> tuple[NDArray[np.int64], ...]:
-    """Facts and questions as sequences.
-
-    Args:
-        facts: of `fact_words`.
-        asked: the questions.
-        asked_after: after how many facts each question comes.
-        blanks: of `blank_words`.
-        length: tokens of a sequence.
-
-    Returns:
-        inputs, targets, distance, load and query, each of shape (b, length).
-    """
-    rows, blocks, fact_ends, answer_starts, end, told = len(facts), [], [], [], 0, 0
-    for question, after in zip(asked, asked_after, strict=True):
-        blocks += [facts[:, told:after].reshape(rows, _WIDTH * (after - told)), question.words, blanks]
-        fact_ends += [end + _WIDTH * (fact + 1) for fact in range(after - told)]
-        end, told = end + _WIDTH * (after - told + 1) + blanks.shape[1], after
-        answer_starts.append(end - LIST_SLOTS)
-    words = np.concatenate(blocks, axis=1)
-    at = (words >= 0).cumsum(axis=1) - 1
-    inputs = np.full((rows, length), _PAD)
-    row, column = np.nonzero(words >= 0)
-    inputs[row, at[row, column]] = words[row, column]
-    found = tuple(np.full(inputs.shape, fill) for fill in (IGNORE, -1, -1, -1))
-    for query, (question, after) in enumerate(zip(asked, asked_after, strict=True)):
-        row, slot = np.nonzero(question.answer >= 0)
-        position = at[row, answer_starts[query] + slot]
-        # The last word of a fact that tells anything stands before its full stop.
-        needed = at[row, np.array(fact_ends)[question.newest[row]] - 1] - 1
-        for array, value in zip(found, (question.answer[row, slot], position - needed, after, query), strict=True):
-            array[row, position] = value
-    return inputs, *found
+def question_sentences(form: NDArray[np.int64], who: NDArray[np.int64], where: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of the sentences that ask: by item or INVERSE, whom or what (or which direction), and a place."""
+    return _ASKING + form * _FORM + who * 128 + where * 2
 
 
-def blank_words(is_list: NDArray[np.bool_], think_steps: int) -> NDArray[np.int64]:
-    """What follows each story's questions: thinking steps and places for an answer, padded with -1."""
-    blanks = np.full((is_list.size, think_steps + LIST_SLOTS), _BLANK)
-    blanks[~is_list, think_steps + 1 :] = _NONE
-    return blanks
-
-
-def ask(rng: np.random.Generator, world: World, items: NDArray[np.int64]) -> Asked:
-    """Ask of each story a question of the kind whose `item` is given."""
-    words, answer = (np.zeros((items.size, width), dtype=np.int64) for width in (_WIDTH, LIST_SLOTS))
-    found = Asked(words, answer, np.zeros_like(items))
-    for item in np.unique(items).tolist():
-        mine = np.flatnonzero(items == item)
-        asked = _ASK[QUESTIONS[item]](rng, world.of(mine))
-        found.words[mine], found.answer[mine], found.newest[mine] = asked.words, asked.answer, asked.newest
-    return found
-
-
-def ask_relation(rng: np.random.Generator, facts: Facts, told: int) -> Asked:
-    """Ask for one end of one of the first `told` relations, in one of two forms."""
-    rows = np.arange(len(facts.who))
-    newest = rng.integers(told, size=rows.size)
-    there, here, direction = seen_from_either(
-        rng, facts.what[rows, newest], facts.where[rows, newest], facts.who[rows, newest]
-    )
-    direct = _sentence("what is D of the P ?", rows.size, D=_DIRECTION + direction, P=_PLACE + here)
-    inverse = _sentence("what is the P D of ?", rows.size, D=_DIRECTION + (direction + 2) % 4, P=_PLACE + here)
-    words = np.where(rng.integers(2, size=(rows.size, 1)) == 0, direct, inverse)
-    return Asked(words, _one_word(_PLACE + there), newest)
-
-
-def _ask_one(rng: np.random.Generator, world: World) -> Asked:
-    rows, who = np.arange(len(world.place)), one_of(rng, world.moved >= 0)
-    words = _sentence("where is W ?", rows.size, W=_PERSON + who)
-    return Asked(words, _one_word(_PLACE + world.place[rows, who]), world.moved[rows, who])
-
-
-def _ask_two(rng: np.random.Generator, world: World) -> Asked:
-    rows, what = np.arange(len(world.place)), one_of(rng, world.at >= 0)
-    holder = world.holder[rows, what]
-    carried_there = np.maximum(world.held[rows, what], world.moved[rows, holder])
-    newest = np.where(holder >= 0, carried_there, world.dropped[rows, what])
-    words = _sentence("where is the O ?", rows.size, O=_OBJECT + what)
-    return Asked(words, _one_word(_PLACE + world.at[rows, what]), newest)
-
-
-def _ask_three(rng: np.random.Generator, world: World) -> Asked:
-    rows, what = np.arange(len(world.place)), one_of(rng, world.before >= 0)
-    place = _PLACE + world.at[rows, what]
-    words = _sentence("where was the O before the P ?", rows.size, O=_OBJECT + what, P=place)
-    return Asked(words, _one_word(_PLACE + world.before[rows, what]), world.came[rows, what])
-
-
-def _ask_counting(rng: np.random.Generator, world: World) -> Asked:
-    rows, who = np.arange(len(world.place)), one_of(rng, world.changed >= 0)
-    words = _sentence("how many objects is W carrying ?", rows.size, W=_PERSON + who)
-    return Asked(words, _one_word(_COUNT + world.carried[rows, who]), world.changed[rows, who])
-
-
-def _ask_lists(rng: np.random.Generator, world: World) -> Asked:
-    rows, who = np.arange(len(world.place)), one_of(rng, world.changed >= 0)
-    mine = world.holder == who[:, None]
-    taken = np.argsort(np.where(mine, world.held, world.now + 1), axis=1, kind="stable")
-    taken = np.pad(taken, ((0, 0), (0, LIST_SLOTS)))[:, :LIST_SLOTS]
-    n, slot = mine.sum(axis=1)[:, None], np.arange(LIST_SLOTS)
-    answer = np.where(slot < n, _OBJECT + taken, np.where(slot == n, _STOP, _NONE))
-    empty = np.array([_TOKEN["nothing"], _STOP, *[_NONE] * (LIST_SLOTS - 2)])
-    words = _sentence("what is W carrying ?", rows.size, W=_PERSON + who)
-    return Asked(words, np.where(n > 0, answer, empty), world.changed[rows, who])
-
-
-def _ask_yes_no(rng: np.random.Generator, world: World) -> Asked:
-    rows, who = np.arange(len(world.place)), one_of(rng, world.moved >= 0)
-    true = rng.integers(2, size=rows.size) == 1
-    n_places, place = world.size.places, world.place[rows, who]
-    other = (place + rng.integers(1, n_places, size=rows.size)) % n_places
-    words = _sentence("is W in the P ?", rows.size, W=_PERSON + who, P=_PLACE + np.where(true, place, other))
-    return Asked(words, _one_word(np.where(true, _TOKEN["yes"], _TOKEN["no"])), world.moved[rows, who])
-
-
-_ASK: Mapping[str, Callable[[np.random.Generator, World], Asked]] = {
-    "one": _ask_one,
-    "two": _ask_two,
-    "three": _ask_three,
-    "counting": _ask_counting,
-    "lists": _ask_lists,
-    "yes_no": _ask_yes_no,
-}
+def items_of(questions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The `item` of each question, from the number of its sentence."""
+    form = questions // _FORM - len(_FACTS)
+    return np.where(form == INVERSE, RELATIONS, form)
 
 
 def answers_to(question: str, n_places: int, n_objects: int) -> set[int]:
@@ -252,23 +136,85 @@ def answers_to(question: str, n_places: int, n_objects: int) -> set[int]:
     return set(range(_PLACE, _PLACE + n_places))
 
 
-def _sentence(template: str, rows: int, **words: NDArray[np.int64]) -> NDArray[np.int64]:
-    sentences = np.empty((rows, _WIDTH), dtype=np.int64)
-    sentences[:] = _fixed_words(template)
-    for column, word in enumerate(template.split()):
-        if word in words:
-            sentences[:, column] = words[word]
-    return sentences
+@final
+class Layout:
+    """Where the sentences of stories stand, and stories as sequences.
+
+    Some facts, a question, and what follows it, again and again; where a story has fewer facts than another kind of
+    story or fewer blanks, stand sentences without words.
+    """
+
+    def __init__(self, shares: Sequence[NDArray[np.int64]], think_steps: int, length: int) -> None:
+        """Plan for some kinds of story, given by how many facts come before each question and after the one before."""
+        room = np.max(shares, axis=0)
+        self._blanks = [_blank_sentences(think_steps + slots, think_steps + LIST_SLOTS) for slots in (1, LIST_SLOTS)]
+        n_blanks = self._blanks[0].size
+        start = np.cumsum(room + 1 + n_blanks) - (room + 1 + n_blanks)
+        self.facts = [
+            np.concatenate([first + np.arange(share) for first, share in zip(start, kind, strict=True)])
+            for kind in shares
+        ]
+        """By kind of story, the column of every fact."""
+        self.questions: NDArray[np.int64] = start + room
+        """The column of every question."""
+        self._after = self.questions[:, None] + 1 + np.arange(n_blanks)
+        self._loads = np.cumsum(shares, axis=1)
+        self._n_columns = -(-int(self._after[-1, -1] + 1) // _PER_INTEGER) * _PER_INTEGER
+        self._length = length
+
+    def stories(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Stories of nothing but blanks, of shape (columns, b)."""
+        stories = np.full((self._n_columns, items.size), _BLANKS)
+        stories[self._after] = np.where(items == LISTS, self._blanks[1][:, None], self._blanks[0][:, None])
+        return stories
+
+    def laid_out(
+        self, content: NDArray[np.int64], answers: NDArray[np.int64], newest: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
+        """Stories as sequences.
+
+        Args:
+            content: stories, `packed`.
+            answers: numbers of the answers, shape (b, questions).
+            newest: the column of the newest fact that each answer needs, shape (b, questions).
+
+        Returns:
+            inputs of shape (b, length), and targets, distance, item, load and query by name.
+        """
+        stories = unpacked(content)
+        words, ends = _SENTENCES.take(stories, axis=0), _LENGTHS.take(stories).cumsum(axis=1)
+        inputs = np.full((len(stories), self._length), _PAD)
+        inputs[np.arange(self._length) < ends[:, -1:]] = words[words >= 0]
+        answer = _ANSWERS.take(answers, axis=0)
+        row, query, slot = np.nonzero(answer >= 0)
+        item = items_of(stories[row, self.questions[query]])
+        position = ends[row, self._after[query, -1]] - np.where(item == LISTS, LIST_SLOTS, 1) + slot
+        # The last word of a fact that tells anything stands before its full stop.
+        needed = ends[row, newest[row, query]] - 2
+        scored = {
+            "targets": answer[row, query, slot],
+            "distance": position - needed,
+            "item": item,
+            "load": self._loads[(item == RELATIONS).astype(np.int64), query],
+            "query": query,
+        }
+        found = {name: np.full(inputs.shape, IGNORE if name == "targets" else -1) for name in scored}
+        for name, values in scored.items():
+            found[name][row, position] = values
+        return inputs, found
 
 
-@cache
-def _fixed_words(template: str) -> NDArray[np.int64]:
-    """The words of a template that are in the vocabulary; -1 for others, and after the last."""
-    tokens = [_TOKEN.get(word, _NONE) for word in template.split()]
-    return np.array(tokens + [_NONE] * (_WIDTH - len(tokens)))
+def packed(stories: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Stories of shape (columns, b) as few integers, of shape (b, columns / 4); distinct stories have distinct ones."""
+    parts = stories.reshape(-1, _PER_INTEGER, stories.shape[1]) << _SHIFTS[:, None]
+    return np.bitwise_or.reduce(parts, axis=1).T
 
 
-def _one_word(answers: NDArray[np.int64]) -> NDArray[np.int64]:
-    words = np.full((answers.size, LIST_SLOTS), _NONE)
-    words[:, 0] = answers
-    return words
+def unpacked(content: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Stories of shape (b, columns), from `packed` ones."""
+    return (content[:, :, None] >> _SHIFTS & (1 << _SENTENCE_BITS) - 1).reshape(len(content), -1)
+
+
+def _blank_sentences(n_words: int, at_most: int) -> NDArray[np.int64]:
+    """Numbers of sentences that are `n_words` times "-" together, as many sentences as `at_most` words need."""
+    return np.array([_BLANKS + min(_WIDTH, max(0, n_words - before)) for before in range(0, at_most, _WIDTH)])

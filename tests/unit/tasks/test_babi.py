@@ -156,6 +156,60 @@ def test_a_reader_of_the_words_answers_every_question(config, seed):
     assert all(np.array_equal(values >= 0, batch.targets != IGNORE) for values in batch.about.values())
 
 
+def choices(reader, config):
+    """Everything that may be told next: by kind, what can be chosen first."""
+    people, objects, held = PEOPLE[: config.n_people], OBJECTS[: config.n_objects], reader.holders()
+    room = [who for who in people if who in reader.place and len(reader.carries.get(who, [])) < 3]
+    lies = {thing: reader.route.get(thing, [None])[-1] for thing in objects}
+    return {
+        "went": [(who,) for who in people],
+        "took": [
+            (who, thing)
+            for who in room
+            for thing in objects
+            if thing not in held and lies[thing] in (None, reader.place[who])
+        ],
+        "dropped": [(held[thing], thing) for thing in sorted(held)],
+        "gave": [
+            (held[thing], thing, who)
+            for thing in sorted(held)
+            for who in room
+            if who != held[thing] and lies[thing] == reader.place[who]
+        ],
+    }
+
+
+@pytest.mark.parametrize(("n_people", "n_places", "n_objects"), [(4, 6, 4), (2, 2, 6)])
+def test_what_happens_follows_its_chances(n_people, n_places, n_objects):
+    other = {"walked": "went", "grabbed": "took", "left": "dropped", "handed": "gave"}
+    weights = {"went": 10, "took": 5, "dropped": 2, "gave": 3}
+    sizes = {"n_people": n_people, "n_places": n_places, "n_objects": n_objects}
+    config = BabiConfig(question="one", n_facts=12, n_questions=1, length=110, **sizes)
+    task, surplus, variance = Babi(config), Counter(), Counter()
+
+    def note(event, happened, chance):
+        surplus[event] += happened - chance
+        variance[event] += chance * (1 - chance)
+
+    for row in task.batch(task_rng(0, "train", 0), 1200, "train").inputs.tolist():
+        reader = Reader()
+        for fact in " ".join(task.words(row)).split(" . ")[:-1]:
+            words, options = fact.split(), choices(reader, config)
+            kind, total = other.get(words[1], words[1]), sum(weights[kind] for kind in weights if options[kind])
+            for each in weights:
+                note(each, kind == each, weights[each] / total if options[each] else 0)
+            named = tuple(word for word in words if word in (*PEOPLE, *OBJECTS))
+            for end in (0, -1):
+                note((kind, end), named == options[kind][end], 1 / len(options[kind]))
+            if kind == "went":
+                places = [place for place in PLACES[:n_places] if place != reader.place.get(words[0])]
+                note("where", words[-1] == places[-1], 1 / len(places))
+            note("wording", words[1] == kind, 0.5)
+            reader.fact(words, 0)
+    assert len(surplus) == 14
+    assert all(abs(surplus[event]) < 5 * math.sqrt(variance[event]) + 1e-9 for event in surplus)
+
+
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_stories_fill_the_length_that_is_required(question):
     longest = BabiConfig(question=question, length=99).longest(question)
@@ -177,11 +231,11 @@ def test_one_sequence():
     batch = task.batch(task_rng(0, "train", 0), 1, "train")
     scored = np.flatnonzero(batch.targets[0] != IGNORE)
     assert " ".join(task.words(batch.inputs[0].tolist())) == (
-        "ben walked to the attic . ben grabbed the book . david walked to the bedroom . where is the book ? - - - - "
+        "anna went to the cellar . anna grabbed the apple . clara went to the attic . where is the apple ? - - - - "
         "<pad> <pad> <pad> <pad> <pad> <pad>"
     )
     assert scored.tolist() == [25]
-    assert task.words(batch.targets[0, scored].tolist()) == ["attic"]
+    assert task.words(batch.targets[0, scored].tolist()) == ["cellar"]
     assert {name: values[0, 25] for name, values in batch.about.items()} == {
         "distance": 16,
         "item": 1,
