@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import memories
 
-BENCHMARKS = ("gated_delta", "streaming", "interventions", "memories", "tasks", "gpu")
+BENCHMARKS = ("gated_delta", "streaming", "interventions", "memories", "tasks", "examination", "gpu")
 THREADS = 1
 
 

@@ -1,16 +1,21 @@
 """Losses under fixed interventions, written as nnsight's documentation has it: one trace for each."""
 
 from collections.abc import Mapping
-from functools import reduce
-from typing import Any, Literal
+from functools import cache, reduce
+from typing import Any
 
 import torch
 from nnsight import NNsight
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-Change = Literal["zero", "resample"] | Tensor
-"""What a module's output becomes: zeros, that of the sequence before in the batch, or a constant."""
+from benchmarks.examination_effects import Change
+
+
+@cache
+def wrapped(model: nn.Module) -> NNsight:
+    """What nnsight traces; made once for a model."""
+    return NNsight(model)
 
 
 def losses(model: NNsight, tokens: Tensor, targets: Tensor, changes: Mapping[str, Change]) -> Tensor:
