@@ -81,8 +81,8 @@ class LocalMixer(nn.Module):
         x_t = W_x h_t     g_t = W_g h_t     c_t = b + sum_j f_j * x_(t-j), j = 0 ... window - 1
         y_t = W_o (silu(c_t) * silu(g_t))
 
-    It can do what a gated short convolution does, which is where such blocks do their local work: a plain feed-forward
-    net over a window learns this so much later that D19 would measure the convolution, not the memory.
+    The form of Mamba's block without its state. D19 depends on this choice: a model may learn a task later, or not
+    within its steps, for how the stand-in is built rather than for want of a memory.
 
     Args:
         d_model: width.

@@ -61,8 +61,8 @@ def failures(hybrids: Sequence[Hybrid], found: Sequence[Outcome]) -> list[str]:
     """Seeds of a control whose memories are not missed under both."""
     controls = {hybrid.name for hybrid in hybrids if hybrid.control}
     return [
-        f"{outcome.hybrid} seed {outcome.seed}: the control must lose more than the margin of {outcome.margin:.3f} under "
-        f"both, lost {outcome.optimal_constant} by the optimal constant and {outcome.headroom} retrained"
+        f"{outcome.hybrid} seed {outcome.seed}: the control must lose more than the margin of {outcome.margin:.3f} "
+        f"under both, lost {outcome.optimal_constant} by the optimal constant and {outcome.headroom} retrained"
         for outcome in found
         if outcome.hybrid in controls and not is_missed(outcome)
     ]
