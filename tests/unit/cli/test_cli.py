@@ -49,7 +49,7 @@ def test_help_needs_no_torch(verb: tuple[str, ...]):
         (("show", "mqar", "n_pairs=0"), "nearest valid: 1"),
         (("bench",), "must be run in a checkout"),
         (("bench", "streaming", "--memories"), "drop one"),
-        (("calibrate", "--kinds", "G18"), "nearest valid: G1"),
+        (("calibrate", "--kinds", "G18"), "nearest valid: G8"),
         (("calibrate", "--instances", "0"), "instances must be at least 1"),
         (("calibrate", "--out", "nowhere/page.md"), "nowhere"),
         (("bench", "--tasks", "--memories"), "drop one"),
