@@ -26,7 +26,7 @@ from mnemoscope.training.loss import is_scored
 from mnemoscope.training.nonfinite import NonFiniteLossError, find_origin
 from mnemoscope.training.objective import objective_of
 from mnemoscope.training.optimiser import build_optimiser, learning_rate, set_learning_rate
-from mnemoscope.training.progress import Display, Stopwatch
+from mnemoscope.training.progress import Display, Stopwatch, bounds
 from mnemoscope.training.randomness import forked_rng, rng_state, set_rng_state
 from mnemoscope.training.stopping import StopSignals
 
@@ -100,6 +100,8 @@ def train(
         if run is not None and not run.config_path.exists():
             run.write_config({"train": asdict(config)}, {"train": asdict(config)})
         with Journal(run, manifest, checkpoint, device) as journal:
+            if bounds(task):
+                display.say(bounds(task))
             return _Loop(model, task, config, optimiser, journal, display).run(stop)
 
 

@@ -8,6 +8,8 @@ from typing import final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mnemoscope.tasks import Task
+
 SECONDS_BETWEEN_LINES = 10.0
 """Without a screen, a line comes at most this often. Every evaluation leaves a line, above the bar if there is one."""
 
@@ -69,6 +71,13 @@ class Display:
             self._last_line = time.monotonic()
             counted = f"{step:>{len(str(self._steps))}}/{self._steps}"
             self.say(f"{counted}   {_line(shown, tokens_per_second)}   {_clock(seconds_left)} left")
+
+
+def bounds(task: Task) -> str:
+    """What a loss is to be held against: chance, the best without history, and the floor; "" where nobody knows any."""
+    known = {"chance": task.chance_loss, "without history": task.memoryless_loss, "floor": task.floor_loss}
+    named = [f"{name} {loss:.4f}" for name, loss in known.items() if loss is not None]
+    return f"nats per scored {'token' if task.vocab_size else 'number'}: {', '.join(named)}" if named else ""
 
 
 def _line(figures: Mapping[str, float], tokens_per_second: float) -> str:

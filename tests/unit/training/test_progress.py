@@ -4,8 +4,9 @@ import re
 import pytest
 from rich.console import Console
 
+from mnemoscope.tasks import MqarConfig, TextConfig, ThreeMoonsConfig, build_task
 from mnemoscope.training import progress, train
-from mnemoscope.training.progress import Display, Stopwatch
+from mnemoscope.training.progress import Display, Stopwatch, bounds
 from tests.unit.training.small import CONFIG, SmallTask, small_model
 
 
@@ -13,7 +14,8 @@ def test_plain_lines_where_there_is_no_screen(capfd: pytest.CaptureFixture[str])
     train(small_model(), SmallTask(), CONFIG)
     out, err = capfd.readouterr()
     assert out == ""
-    lines = err.splitlines()
+    bounded, *lines = err.splitlines()
+    assert bounded == "nats per scored token: chance 2.3979, without history 0.0000, floor 0.0000"
     assert len(lines) == 5  # one for every evaluation
     form = (
         r" 8/40   loss \d\.\d{4}   accuracy \d\.\d{4}   validation loss \d\.\d{4}   validation accuracy \d\.\d{4}"
@@ -66,3 +68,10 @@ def test_tokens_per_second_are_those_of_training_alone():
     assert 100.0 < read["seconds"] < 160.0
     watch.count(10, 1.0)
     assert watch.read()["tokens_per_second"] == pytest.approx(10.0)
+
+
+def test_a_loss_is_shown_beside_what_it_is_held_against():
+    task = build_task(MqarConfig(vocab_size=64, length=32, n_pairs=4))
+    assert bounds(task) == "nats per scored token: chance 3.4657, without history 3.4657, floor 0.0000"
+    assert "floor" not in bounds(build_task(TextConfig(length=8)))
+    assert bounds(build_task(ThreeMoonsConfig(length=8))) == ""
