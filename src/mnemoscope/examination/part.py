@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
@@ -17,19 +18,7 @@ MARGIN_OF_HEADROOM = 0.02
 CONSTANT_OUTPUT: Key = ("constant output",)
 """The condition under which the best constant output takes the model's place."""
 
-SINGLE_EFFECTS: tuple[InterventionName, ...] = (
-    "optimal_constant",
-    "position_constant",
-    "zero",
-    "mean",
-    "position_mean",
-    "resample",
-    "random_constant",
-    "random_directions",
-    "gate_shut",
-    "gate_open",
-    "write_freeze",
-)
+SINGLE_EFFECTS: tuple[InterventionName, ...] = get_args(InterventionName)
 
 HEADROOM: tuple[str, str] = ("", "headroom")
 
