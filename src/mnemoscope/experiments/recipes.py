@@ -53,7 +53,7 @@ RECIPES: Mapping[str, Recipe] = {
         name="Recall, attention window 4",
         model=StackConfig.of("attention(window=4, convolution=4), gated_delta(n_heads=2)", vocab_size=64, d_model=64),
         task=RECALL,
-        train=RECALL_TRAINING,
+        train=replace(RECALL_TRAINING, steps=900),
     ),
 }
 """Small recipes that train in a minute or so on two CPU cores."""
