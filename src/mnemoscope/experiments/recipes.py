@@ -71,8 +71,8 @@ def find_recipe(name_or_file: str) -> Recipe:
     if file.is_file():
         return _read(file)
     close = difflib.get_close_matches(name_or_file, RECIPES, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"no recipe and no file is called {name_or_file!r}{hint} Recipes: {', '.join(RECIPES)}")
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    raise ValueError(f"no recipe and no file is called {name_or_file!r}{hint} recipes: {', '.join(RECIPES)}")
 
 
 def _read(file: Path) -> Recipe:

@@ -50,7 +50,6 @@ def kind_of(way: Way) -> str:
 
 @pytest.mark.parametrize("name", long(CONFIGS))
 def test_verdicts_of_every_class(name: str):
-    pytest.importorskip("transformers")
     model = build(name)
     found = self_test(model, tokens(), SPLIT)
     if name in CLAMPED:
@@ -65,7 +64,6 @@ def test_verdicts_of_every_class(name: str):
 
 @pytest.mark.parametrize("name", long(sorted(set(CONFIGS) - set(STATELESS))))
 def test_exchanged_states_of_every_class(name: str):
-    pytest.importorskip("transformers")
     model, x, donor = build(name), tokens(), tokens(seed=1)
     found = self_test(model, x, SPLIT)
     own, other = states_at(model, x, SPLIT, found), states_at(model, donor, SPLIT, found)
@@ -101,14 +99,12 @@ def test_an_exchange_of_everything_is_the_other_run():
     ],
 )
 def test_which_layers_there_are_decides_too(name: str, changes: dict[str, Any], reason: str):
-    pytest.importorskip("transformers")
     found = self_test(build(name, **changes), tokens(), SPLIT)
     assert found.reason.startswith(reason)
     assert found.way == (None if reason else "multi")
 
 
 def test_refusals_name_the_reason():
-    pytest.importorskip("transformers")
     assert (
         "standard deviations of the logits, at most 0.001 allowed" in self_test(build("Mamba"), tokens()).multi.reason
     )

@@ -20,7 +20,6 @@ from mnemoscope.examination.replay import Replayer
 from mnemoscope.examination.sites import Point, find_sites
 from tests.unit.examination.tiny_huggingface import CONFIGS, REACH, Seeing, build, everything, long, sites_of, tokens
 
-pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 EXPECTED: dict[str, tuple[dict[str, str], dict[str, str]]] = {

@@ -16,7 +16,6 @@ from mnemoscope.examination.replay import Replayer
 from mnemoscope.examination.sites import Point
 from tests.unit.examination.tiny_huggingface import CONFIGS, REACH, build, everything, long, seen, sites_of, tokens
 
-pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 

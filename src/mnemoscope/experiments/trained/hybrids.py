@@ -230,7 +230,8 @@ def find_hybrids(names: Sequence[str]) -> list[Hybrid]:
     """
     for name in names:
         if name not in HYBRIDS:
-            close = difflib.get_close_matches(name, HYBRIDS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"trained-truth: no subject is called {name!r}{hint} Subjects: {', '.join(HYBRIDS)}")
+            nearest = difflib.get_close_matches(name, HYBRIDS, n=1, cutoff=0.0)[0]
+            raise ValueError(
+                f"trained-truth: subjects must be among {', '.join(HYBRIDS)}, got {name!r}; nearest valid: {nearest!r}"
+            )
     return [hybrid for name, hybrid in HYBRIDS.items() if name in (names or HYBRIDS)]
