@@ -18,13 +18,13 @@ from benchmarks.examination_effects import Hybrid, Size, batch, points_of
 from benchmarks.timing import Spread, bootstrap_ratio, max_difference, print_table
 from mnemoscope.contracts import Batch
 from mnemoscope.examination import NextTokenLoss
-from mnemoscope.examination.conditions import profile, window_edit
-from mnemoscope.examination.editing import Edit, edited
-from mnemoscope.examination.fit import Removal, fit_removals, mean_loss
-from mnemoscope.examination.interventions import Call
-from mnemoscope.examination.replay import Replayer
-from mnemoscope.examination.statistics import Bootstrap
-from mnemoscope.examination.tape import Tape
+from mnemoscope.examination.interventions.reads import Call
+from mnemoscope.examination.judgement.statistics import Bootstrap
+from mnemoscope.examination.protocol.conditions import profile, window_edit
+from mnemoscope.examination.protocol.fit import Removal, fit_removals, mean_loss
+from mnemoscope.examination.running.editing import Edit, edited
+from mnemoscope.examination.running.replay import Replayer
+from mnemoscope.examination.running.tape import Tape
 
 HOOK_PAIRS = 31
 REPEATS = 7

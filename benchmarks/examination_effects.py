@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from benchmarks.timing import max_difference
 from mnemoscope.contracts import Batch
 from mnemoscope.examination import NextTokenLoss, Point
-from mnemoscope.examination.batching import Batcher
-from mnemoscope.examination.conditions import ROUTES, Profile, coalitions, profile
-from mnemoscope.examination.editing import Edit
-from mnemoscope.examination.held import Held
-from mnemoscope.examination.interventions import Constant, Resample, Zero
-from mnemoscope.examination.replay import Replayer
-from mnemoscope.examination.sites import Site, Sites, find_sites
+from mnemoscope.examination.interventions.reads import Constant, Resample, Zero
+from mnemoscope.examination.protocol.conditions import ROUTES, Profile, coalitions, profile
+from mnemoscope.examination.running.batching import Batcher
+from mnemoscope.examination.running.editing import Edit
+from mnemoscope.examination.running.replay import Replayer
+from mnemoscope.examination.subject.held import Held
+from mnemoscope.examination.subject.sites import Site, Sites, find_sites
 from mnemoscope.models import StackConfig, build
 from mnemoscope.runs.examination import Locus
 

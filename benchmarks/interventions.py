@@ -9,11 +9,11 @@ from torch import Tensor
 from benchmarks.timing import Spread, bootstrap_ratio, max_difference, print_table, time_interleaved
 from mnemoscope.contracts import Batch
 from mnemoscope.examination import NextTokenLoss, Point
-from mnemoscope.examination.conditions import fixed_edits, profile
-from mnemoscope.examination.editing import Edit, edited
-from mnemoscope.examination.fit import Removal, fit_removals
-from mnemoscope.examination.replay import Replayer
-from mnemoscope.examination.tape import Tape
+from mnemoscope.examination.protocol.conditions import fixed_edits, profile
+from mnemoscope.examination.protocol.fit import Removal, fit_removals
+from mnemoscope.examination.running.editing import Edit, edited
+from mnemoscope.examination.running.replay import Replayer
+from mnemoscope.examination.running.tape import Tape
 from mnemoscope.models import Stack, StackConfig, build
 
 LAYOUT = "(attention(window=16), gated_delta) * 4"

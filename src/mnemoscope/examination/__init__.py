@@ -6,8 +6,8 @@ contracts, runs. Never memories, models, tasks or training: what needs these as 
 
 from mnemoscope.examination.assertion import assert_load_bearing
 from mnemoscope.examination.budget import Budget
-from mnemoscope.examination.losses import NextTokenLoss
 from mnemoscope.examination.session import examine
-from mnemoscope.examination.sites import Point, Site, find_sites
+from mnemoscope.examination.subject.losses import NextTokenLoss
+from mnemoscope.examination.subject.sites import Point, Site, find_sites
 
 __all__ = ["Budget", "NextTokenLoss", "Point", "Site", "assert_load_bearing", "examine", "find_sites"]

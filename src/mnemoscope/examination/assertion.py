@@ -6,8 +6,8 @@ from typing import Any
 from torch import nn
 
 from mnemoscope.examination.budget import Budget
-from mnemoscope.examination.losses import Loss
 from mnemoscope.examination.session import examine
+from mnemoscope.examination.subject.losses import Loss
 from mnemoscope.runs.examination import Estimate, Examination, PrescriptionRecord, SiteRecord, Verdict
 
 ENOUGH: Mapping[str, tuple[Verdict, ...]] = {

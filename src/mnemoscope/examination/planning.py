@@ -19,18 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from mnemoscope.examination.budget import Budget
-from mnemoscope.examination.calibration import calibrate, groups_of, split
-from mnemoscope.examination.editing import Edit
-from mnemoscope.examination.fit import CHECK_EVERY, TUNING_EVERY, frozen
-from mnemoscope.examination.histories import RUNNING_AGAIN
-from mnemoscope.examination.intact import intact
-from mnemoscope.examination.interventions import Intervention
-from mnemoscope.examination.losses import Loss, NextTokenLoss, score
-from mnemoscope.examination.programme import Conditions, Programme
-from mnemoscope.examination.replay import Replayer
-from mnemoscope.examination.sites import Point, Site, find_sites
-from mnemoscope.examination.tally import Key
-from mnemoscope.examination.tape import Tape
+from mnemoscope.examination.interventions.histories import RUNNING_AGAIN
+from mnemoscope.examination.interventions.reads import Intervention
+from mnemoscope.examination.judgement.tally import Key
+from mnemoscope.examination.protocol.calibration import calibrate, groups_of, split
+from mnemoscope.examination.protocol.fit import CHECK_EVERY, TUNING_EVERY, frozen
+from mnemoscope.examination.protocol.programme import Conditions, Programme
+from mnemoscope.examination.running.editing import Edit
+from mnemoscope.examination.running.replay import Replayer
+from mnemoscope.examination.running.tape import Tape
+from mnemoscope.examination.subject.intact import intact
+from mnemoscope.examination.subject.losses import Loss, NextTokenLoss, score
+from mnemoscope.examination.subject.sites import Point, Site, find_sites
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,22 +9,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from mnemoscope.examination.assemble import Measured, assemble
 from mnemoscope.examination.budget import Budget
-from mnemoscope.examination.calibration import Case, calibrate, groups_of, profiled, split
-from mnemoscope.examination.controls import run_controls
-from mnemoscope.examination.evidence import measure
-from mnemoscope.examination.exchange import exchange_states
-from mnemoscope.examination.family import Level
-from mnemoscope.examination.intact import intact
-from mnemoscope.examination.looks import Looks, Progress
-from mnemoscope.examination.losses import Loss, NextTokenLoss, ScoringLoss, score
-from mnemoscope.examination.plain import original, remarks
-from mnemoscope.examination.probing import probe_sites
-from mnemoscope.examination.programme import Programme
-from mnemoscope.examination.replay import Replayer
-from mnemoscope.examination.sites import find_sites
-from mnemoscope.examination.subsets import Subset, checked, known_subsets
+from mnemoscope.examination.judgement.family import Level
+from mnemoscope.examination.judgement.subsets import Subset, checked, known_subsets
+from mnemoscope.examination.protocol.assemble import Measured, assemble
+from mnemoscope.examination.protocol.calibration import Case, calibrate, groups_of, profiled, split
+from mnemoscope.examination.protocol.controls import run_controls
+from mnemoscope.examination.protocol.evidence import measure
+from mnemoscope.examination.protocol.exchange import exchange_states
+from mnemoscope.examination.protocol.looks import Looks, Progress
+from mnemoscope.examination.protocol.probing import probe_sites
+from mnemoscope.examination.protocol.programme import Programme
+from mnemoscope.examination.running.replay import Replayer
+from mnemoscope.examination.subject.intact import intact
+from mnemoscope.examination.subject.losses import Loss, NextTokenLoss, ScoringLoss, score
+from mnemoscope.examination.subject.plain import original, remarks
+from mnemoscope.examination.subject.sites import find_sites
 from mnemoscope.runs.examination import Examination
 
 

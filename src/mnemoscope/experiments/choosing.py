@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mnemoscope.contracts.batch import ABOUT
-from mnemoscope.examination.losses import prepare
-from mnemoscope.examination.subsets import Subset, checked
+from mnemoscope.examination.judgement.subsets import Subset, checked
+from mnemoscope.examination.subject.losses import prepare
 
 POSITION = "position"
 FIELDS = (POSITION, *ABOUT)

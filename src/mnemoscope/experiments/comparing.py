@@ -13,7 +13,7 @@ from math import hypot
 from pathlib import Path
 
 from mnemoscope.examination import Budget
-from mnemoscope.examination.looks import Progress
+from mnemoscope.examination.protocol.looks import Progress
 from mnemoscope.experiments.examining import Choice, examine_subject, keep
 from mnemoscope.experiments.held_out import Data
 from mnemoscope.experiments.subjects import of_run, run_of_checkpoint

@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mnemoscope.examination.editing import Edit, edited
-from mnemoscope.examination.interventions import Zero
-from mnemoscope.examination.losses import NextTokenLoss
-from mnemoscope.examination.sites import Point
-from mnemoscope.examination.statistics import Bootstrap
+from mnemoscope.examination.interventions.reads import Zero
+from mnemoscope.examination.judgement.statistics import Bootstrap
+from mnemoscope.examination.running.editing import Edit, edited
+from mnemoscope.examination.subject.losses import NextTokenLoss
+from mnemoscope.examination.subject.sites import Point
 from mnemoscope.experiments.planted.models import load_bearing
 from mnemoscope.experiments.planted.world import World, recall
 

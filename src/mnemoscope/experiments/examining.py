@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from mnemoscope.examination import Budget, examine
-from mnemoscope.examination.looks import Progress
+from mnemoscope.examination.judgement.subsets import Subset
 from mnemoscope.examination.planning import Plan, plan
-from mnemoscope.examination.subsets import Subset
+from mnemoscope.examination.protocol.looks import Progress
 from mnemoscope.experiments.held_out import Data
 from mnemoscope.experiments.subjects import Subject, of_run
 from mnemoscope.reporting import Case, write

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 from torch import nn
 
-from mnemoscope.examination.losses import Loss
+from mnemoscope.examination.subject.losses import Loss
 
 
 class Made(NamedTuple):

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from mnemoscope.contracts import Batch
 from mnemoscope.examination import Budget
-from mnemoscope.examination.losses import Loss
-from mnemoscope.examination.vectors import VectorLoss, variance
+from mnemoscope.examination.subject.losses import Loss
+from mnemoscope.examination.subject.vectors import VectorLoss, variance
 from mnemoscope.tasks import Split, Task, TaskConfig, build_task, task_rng
 from mnemoscope.tasks.corpus import corpus_bytes
 from mnemoscope.tasks.options import config_of

@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from mnemoscope.examination import Budget
-from mnemoscope.examination.losses import Loss
+from mnemoscope.examination.subject.losses import Loss
 from mnemoscope.experiments.factories import called, functions_in
 from mnemoscope.experiments.held_out import BYTES, TASK, Data, HeldOut, of_task, read, task_of
 from mnemoscope.experiments.huggingface import encoder_of, load_model

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import IGNORE, Batch
-from mnemoscope.examination.losses import NextTokenLoss
+from mnemoscope.examination.subject.losses import NextTokenLoss
 from tests.unit.examination.any_models import (
     OUTPUTS,
     TEST,

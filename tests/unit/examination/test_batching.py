@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from mnemoscope.contracts import Batch, ReadPoint
 from mnemoscope.examination import NextTokenLoss, Point
-from mnemoscope.examination.batching import TOLERANCE, Batcher, row_dependence
-from mnemoscope.examination.editing import Edit
-from mnemoscope.examination.interventions import Constant, GateClamp, PositionConstant, Resample, Window, Zero
-from mnemoscope.examination.losses import Scores
-from mnemoscope.examination.replay import Replayer
+from mnemoscope.examination.interventions.reads import Constant, GateClamp, PositionConstant, Resample, Window, Zero
+from mnemoscope.examination.running.batching import TOLERANCE, Batcher, row_dependence
+from mnemoscope.examination.running.editing import Edit
+from mnemoscope.examination.running.replay import Replayer
+from mnemoscope.examination.subject.losses import Scores
 from mnemoscope.models import StackConfig, build
 
 B, T, VOCAB, D = 4, 12, 11, 8

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from mnemoscope.contracts import ReadPoint
 from mnemoscope.examination import Budget
-from mnemoscope.examination.conditions import ROUTES, Fitted
-from mnemoscope.examination.family import Level
-from mnemoscope.examination.fit import Removal, _is_better
-from mnemoscope.examination.part import Part, Player
-from mnemoscope.examination.replay import Replayer
-from mnemoscope.examination.sites import Point
+from mnemoscope.examination.judgement.family import Level
+from mnemoscope.examination.protocol.conditions import ROUTES, Fitted
+from mnemoscope.examination.protocol.fit import Removal, _is_better
+from mnemoscope.examination.protocol.part import Part, Player
+from mnemoscope.examination.running.replay import Replayer
+from mnemoscope.examination.subject.sites import Point
 
 
 class Louder(nn.Module):

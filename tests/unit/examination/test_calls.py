@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mnemoscope.examination.calls import Call, Seen, called_again, sequence_of
-from mnemoscope.examination.interventions import unfolded
+from mnemoscope.examination.interventions.reads import unfolded
+from mnemoscope.examination.subject.calls import Call, Seen, called_again, sequence_of
 
 
 class Weighed(nn.Module):

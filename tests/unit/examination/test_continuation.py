@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mnemoscope.examination.continuation import Continuation, Way, self_test, states_at, with_states
-from mnemoscope.examination.states import LayerState, copied, layer_of, put_states, states_in
+from mnemoscope.examination.subject.continuation import Continuation, Way, self_test, states_at, with_states
+from mnemoscope.examination.subject.states import LayerState, copied, layer_of, put_states, states_in
 from mnemoscope.models import StackConfig
 from mnemoscope.models import build as build_stack
 from tests.unit.examination.tiny_huggingface import CONFIGS, build, tokens

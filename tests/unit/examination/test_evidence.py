@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from mnemoscope.contracts import Batch, ReadPoint, tap
 from mnemoscope.examination import Budget, NextTokenLoss, examine
-from mnemoscope.examination.announced_states import announced_states
-from mnemoscope.examination.calls import Call
-from mnemoscope.examination.evidence import measure
 from mnemoscope.examination.measures import MEASURES, contribution_ratio, effective_rank, stability
-from mnemoscope.examination.sites import find_sites
+from mnemoscope.examination.protocol.evidence import measure
+from mnemoscope.examination.subject.announced_states import announced_states
+from mnemoscope.examination.subject.calls import Call
+from mnemoscope.examination.subject.sites import find_sites
 from mnemoscope.experiments.planted.models import uniform_bank
 from mnemoscope.experiments.planted.world import World, recall
 from mnemoscope.models import StackConfig, build

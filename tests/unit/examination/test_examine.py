@@ -10,10 +10,10 @@ from torch import Tensor, nn
 import mnemoscope as ms
 from mnemoscope.contracts import IGNORE, Batch
 from mnemoscope.examination import Budget, examine
-from mnemoscope.examination.conditions import ROUTES, coalitions, profile
-from mnemoscope.examination.losses import NextTokenLoss, constant_output_scores, score
-from mnemoscope.examination.replay import Replayer
-from mnemoscope.examination.sites import Point
+from mnemoscope.examination.protocol.conditions import ROUTES, coalitions, profile
+from mnemoscope.examination.running.replay import Replayer
+from mnemoscope.examination.subject.losses import NextTokenLoss, constant_output_scores, score
+from mnemoscope.examination.subject.sites import Point
 from mnemoscope.models import StackConfig, build
 
 TINY = Budget(n_calibration=16, n_test=24, fit_steps=6, joint_fit_steps=3, windows=(1, 2), n_resamples=200)

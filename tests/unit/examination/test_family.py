@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mnemoscope.examination.family import Level, adjusted, p_value
-from mnemoscope.examination.statistics import Bootstrap, alpha_spending, holm
+from mnemoscope.examination.judgement.family import Level, adjusted, p_value
+from mnemoscope.examination.judgement.statistics import Bootstrap, alpha_spending, holm
 
 N = 400
 

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from mnemoscope.examination.framework import FRAMEWORK, advise
-from mnemoscope.examination.signs import FEWEST_POINTS, Evidence
+from mnemoscope.examination.judgement.framework import FRAMEWORK, advise
+from mnemoscope.examination.judgement.signs import FEWEST_POINTS, Evidence
 from tests.unit.examination.commands import assert_runs
 from tests.unit.reporting.samples import decorative, memory
 

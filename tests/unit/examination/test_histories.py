@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from mnemoscope.examination import NextTokenLoss, Point
-from mnemoscope.examination.editing import Edit, edited
-from mnemoscope.examination.histories import HistorySwap, WriteFreeze
-from mnemoscope.examination.interventions import Call, unfolded
-from mnemoscope.examination.losses import score
-from mnemoscope.examination.replay import Replayer
+from mnemoscope.examination.interventions.histories import HistorySwap, WriteFreeze
+from mnemoscope.examination.interventions.reads import Call, unfolded
+from mnemoscope.examination.running.editing import Edit, edited
+from mnemoscope.examination.running.replay import Replayer
+from mnemoscope.examination.subject.losses import score
 from mnemoscope.memories.gla import GLA, GLAConfig
 from mnemoscope.models import StackConfig, build
 
@@ -88,7 +88,7 @@ def test_freeze_is_stepping_from_one_state(module: nn.Module, at: int):
 def test_freeze_in_pieces_position_by_position(
     module: nn.Module, local: int, limit: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("mnemoscope.examination.interventions.MAX_UNFOLDED_VALUES", limit)
+    monkeypatch.setattr("mnemoscope.examination.interventions.reads.MAX_UNFOLDED_VALUES", limit)
     x, at = draw(1), 3
     seen = [torch.cat([x[:, : min(at, p)], x[:, max(min(at, p), p - local + 1) : p + 1]], dim=1) for p in range(T)]
     expected = torch.stack([module(part)[0][:, -1] for part in seen], dim=1)

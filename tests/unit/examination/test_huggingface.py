@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 import mnemoscope.examination
 from mnemoscope.examination import Budget, examine
-from mnemoscope.examination.adapters import adapted, at_rest
-from mnemoscope.examination.editing import Edit, edited
-from mnemoscope.examination.intact import intact
-from mnemoscope.examination.interventions import Constant, Zero
-from mnemoscope.examination.losses import NextTokenLoss
-from mnemoscope.examination.replay import Replayer
-from mnemoscope.examination.sites import Point, find_sites
+from mnemoscope.examination.interventions.reads import Constant, Zero
+from mnemoscope.examination.running.editing import Edit, edited
+from mnemoscope.examination.running.replay import Replayer
+from mnemoscope.examination.subject.adapters import adapted, at_rest
+from mnemoscope.examination.subject.intact import intact
+from mnemoscope.examination.subject.losses import NextTokenLoss
+from mnemoscope.examination.subject.sites import Point, find_sites
 from tests.unit.examination.tiny_huggingface import CONFIGS, REACH, Seeing, build, everything, long, sites_of, tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore")

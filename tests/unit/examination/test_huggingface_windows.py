@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from mnemoscope.examination.calls import Call, Seen
-from mnemoscope.examination.histories import WriteFreeze
-from mnemoscope.examination.horizon import horizon_method
-from mnemoscope.examination.intact import intact
-from mnemoscope.examination.interventions import Window, reach, run_again, unfolded, window_input
-from mnemoscope.examination.losses import NextTokenLoss
-from mnemoscope.examination.replay import Replayer
-from mnemoscope.examination.sites import Point
+from mnemoscope.examination.interventions.histories import WriteFreeze
+from mnemoscope.examination.interventions.reads import Window, reach, run_again, unfolded, window_input
+from mnemoscope.examination.protocol.horizon import horizon_method
+from mnemoscope.examination.running.replay import Replayer
+from mnemoscope.examination.subject.calls import Call, Seen
+from mnemoscope.examination.subject.intact import intact
+from mnemoscope.examination.subject.losses import NextTokenLoss
+from mnemoscope.examination.subject.sites import Point
 from tests.unit.examination.tiny_huggingface import CONFIGS, REACH, build, everything, long, seen, sites_of, tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore")

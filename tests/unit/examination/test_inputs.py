@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mnemoscope.examination.editing import Edit, edited
-from mnemoscope.examination.interventions import Call, Constant, Resample, Zero
-from mnemoscope.examination.losses import NextTokenLoss
-from mnemoscope.examination.replay import Replayer
-from mnemoscope.examination.sites import Point
+from mnemoscope.examination.interventions.reads import Call, Constant, Resample, Zero
+from mnemoscope.examination.running.editing import Edit, edited
+from mnemoscope.examination.running.replay import Replayer
+from mnemoscope.examination.subject.losses import NextTokenLoss
+from mnemoscope.examination.subject.sites import Point
 
 
 class Heads(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mnemoscope.contracts import Batch
 from mnemoscope.examination import Budget, examine
-from mnemoscope.examination.intact import intact
+from mnemoscope.examination.subject.intact import intact
 from mnemoscope.models import StackConfig, build
 
 TINY = Budget(n_calibration=16, n_test=16, fit_steps=4, joint_fit_steps=2, windows=(1,), n_resamples=200)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mnemoscope.examination.interventions import (
+from mnemoscope.examination.interventions.reads import (
     BranchOff,
     Call,
     Constant,
@@ -88,7 +88,7 @@ class RunningSum(nn.Module):
 @pytest.mark.parametrize("window", [1, 2, 5, 9, 10, 14])
 @pytest.mark.parametrize("limit", [1, 2**24])
 def test_unfolded_windows_of_a_running_sum(window: int, limit: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mnemoscope.examination.interventions.MAX_UNFOLDED_VALUES", limit)
+    monkeypatch.setattr("mnemoscope.examination.interventions.reads.MAX_UNFOLDED_VALUES", limit)
     x = torch.randn(3, 10, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     expected = torch.stack([x[:, max(0, t - window + 1) : t + 1].sum(1) for t in range(10)], dim=1)
     torch.testing.assert_close(unfolded(call(x, RunningSum(), x), window), expected, rtol=0, atol=1e-12)

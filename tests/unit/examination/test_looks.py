@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from mnemoscope.contracts import Batch, ReadPoint
 from mnemoscope.examination import Budget, examine
-from mnemoscope.examination.looks import _level
+from mnemoscope.examination.protocol.looks import _level
 from mnemoscope.runs import Examination
 
 VOCAB, LENGTH, BATCH, LAG = 8, 12, 16, 6

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mnemoscope.contracts import IGNORE, Batch
-from mnemoscope.examination.patching import Pair, Patched, patch, with_other_history
-from mnemoscope.examination.statistics import Bootstrap
+from mnemoscope.examination.judgement.statistics import Bootstrap
+from mnemoscope.examination.protocol.patching import Pair, Patched, patch, with_other_history
 from mnemoscope.experiments.planted.models import Planted, backup, disconnected, load_bearing
 from mnemoscope.experiments.planted.world import World, recall
 from mnemoscope.runs import Estimate

@@ -8,7 +8,7 @@ import torch
 from mnemoscope.contracts import Batch
 from mnemoscope.examination import Budget, examine
 from mnemoscope.examination.planning import plan
-from mnemoscope.examination.programme import Programme
+from mnemoscope.examination.protocol.programme import Programme
 from mnemoscope.models import StackConfig, build
 
 BUDGET = Budget(n_calibration=8, n_test=16, fit_steps=3, joint_fit_steps=2, n_resamples=200, looks=1)

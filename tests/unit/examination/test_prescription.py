@@ -2,7 +2,7 @@ from typing import get_args
 
 import pytest
 
-from mnemoscope.examination.prescription import PRESCRIPTIONS, prescribe
+from mnemoscope.examination.judgement.prescription import PRESCRIPTIONS, prescribe
 from mnemoscope.runs.examination import Verdict
 from tests.unit.examination.commands import assert_runs
 from tests.unit.reporting import samples

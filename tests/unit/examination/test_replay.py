@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from mnemoscope.contracts import Batch, ReadPoint, tap
 from mnemoscope.examination import NextTokenLoss, Point
-from mnemoscope.examination.editing import Edit, edited
-from mnemoscope.examination.interventions import Constant, Intervention, Resample, Window, Zero
-from mnemoscope.examination.losses import score
-from mnemoscope.examination.replay import Replayer
+from mnemoscope.examination.interventions.reads import Constant, Intervention, Resample, Window, Zero
+from mnemoscope.examination.running.editing import Edit, edited
+from mnemoscope.examination.running.replay import Replayer
+from mnemoscope.examination.subject.losses import score
 from mnemoscope.models import StackConfig, build
 
 LAYOUT = "(attention(window=4), gated_delta) * 2, gated_delta | attention, bank(n_slots=4)"

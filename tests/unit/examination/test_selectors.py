@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from mnemoscope.examination import Point, find_sites
-from mnemoscope.examination.selectors import HOOKS, Selector, blocks, selected
+from mnemoscope.examination.subject.selectors import HOOKS, Selector, blocks, selected
 
 GPT = ["transformer", "transformer.h", "lm_head"] + [
     f"transformer.h.{i}{tail}" for i in range(3) for tail in ("", ".attn", ".attn.c_proj", ".mlp")

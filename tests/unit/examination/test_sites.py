@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from mnemoscope.contracts import ReadPoint, tap
-from mnemoscope.examination.sites import Point, find_sites
+from mnemoscope.examination.subject.sites import Point, find_sites
 from mnemoscope.models import StackConfig, build
 
 

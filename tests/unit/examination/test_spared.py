@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from benchmarks.examination_effects import TINY, Hybrid
 from mnemoscope.contracts import ReadPoint
 from mnemoscope.examination import NextTokenLoss, Point
-from mnemoscope.examination.editing import Edit, edited
-from mnemoscope.examination.interventions import Constant, Window, Zero
-from mnemoscope.examination.losses import score
-from mnemoscope.examination.replay import Replayer
+from mnemoscope.examination.interventions.reads import Constant, Window, Zero
+from mnemoscope.examination.running.editing import Edit, edited
+from mnemoscope.examination.running.replay import Replayer
+from mnemoscope.examination.subject.losses import score
 from mnemoscope.models import StackConfig, build
 
 LAYOUT = "(attention, gated_delta) * 2"

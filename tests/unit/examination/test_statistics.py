@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mnemoscope.examination.statistics import (
+from mnemoscope.examination.judgement.statistics import (
     Bootstrap,
     GroupSequential,
     alpha_spending,

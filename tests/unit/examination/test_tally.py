@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from mnemoscope.contracts import Batch
-from mnemoscope.examination.losses import Scores
-from mnemoscope.examination.subsets import at_load, checked, demanding, known_subsets, marked
-from mnemoscope.examination.tally import Tally
+from mnemoscope.examination.judgement.subsets import at_load, checked, demanding, known_subsets, marked
+from mnemoscope.examination.judgement.tally import Tally
+from mnemoscope.examination.subject.losses import Scores
 
 NAN = torch.nan
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mnemoscope.contracts import Batch
-from mnemoscope.examination.losses import score
-from mnemoscope.examination.vectors import VectorLoss, variance
+from mnemoscope.examination.subject.losses import score
+from mnemoscope.examination.subject.vectors import VectorLoss, variance
 
 NAN = math.nan
 

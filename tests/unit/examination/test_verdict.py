@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mnemoscope.examination.verdict import TABLE, Facts, Saturation, decide, flags_of, outcomes
+from mnemoscope.examination.judgement.verdict import TABLE, Facts, Saturation, decide, flags_of, outcomes
 from mnemoscope.runs import Estimate
 
 NOTHING, OPEN, MUCH = (Estimate(value=v, low=v - 0.005, high=v + 0.005) for v in (0.0, 0.02, 1.0))

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mnemoscope.examination.adapters import adapted
-from mnemoscope.examination.calls import Call
-from mnemoscope.examination.editing import Edit, edited
-from mnemoscope.examination.sites import Point, Site, Sites, find_sites
+from mnemoscope.examination.running.editing import Edit, edited
+from mnemoscope.examination.subject.adapters import adapted
+from mnemoscope.examination.subject.calls import Call
+from mnemoscope.examination.subject.sites import Point, Site, Sites, find_sites
 
 os.environ.setdefault("USE_HUB_KERNELS", "NO")
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mnemoscope.contracts import IGNORE
-from mnemoscope.examination.losses import NextTokenLoss, constant_output_scores
+from mnemoscope.examination.subject.losses import NextTokenLoss, constant_output_scores
 from mnemoscope.experiments.planted import KINDS, Kind, World, kinds_named
 from mnemoscope.runs import Examination
 

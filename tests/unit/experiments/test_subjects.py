@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mnemoscope.examination import Budget
-from mnemoscope.examination.vectors import VectorLoss
+from mnemoscope.examination.subject.vectors import VectorLoss
 from mnemoscope.experiments.factories import called, functions_in
 from mnemoscope.experiments.held_out import BYTES, Data, Encoder, of_text, read, task_of
 from mnemoscope.experiments.subjects import subject_of

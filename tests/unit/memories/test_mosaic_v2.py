@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mnemoscope.contracts import announced_role
-from mnemoscope.examination.sites import find_sites
+from mnemoscope.examination.subject.sites import find_sites
 from mnemoscope.memories import MosaicV2, MosaicV2Config
 from tests.tolerances import FLOAT32, FLOAT64, assert_close
 from tests.unit.memories.cases import inputs, run_steps

@@ -3,7 +3,7 @@ from typing import get_args
 
 import pytest
 
-from mnemoscope.examination import verdict as table
+from mnemoscope.examination.judgement import verdict as table
 from mnemoscope.reporting import flip as module
 from mnemoscope.reporting.flip import RESTS_ON, flip
 from mnemoscope.runs.examination import PatchingRecord, Verdict

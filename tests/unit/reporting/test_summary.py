@@ -78,7 +78,7 @@ def test_measures_have_the_words_of_the_records():
 
 
 def test_every_intervention_and_deciding_effect_has_words():
-    from mnemoscope.examination.verdict import DECIDING
+    from mnemoscope.examination.judgement.verdict import DECIDING
 
     assert set(INTERVENTIONS) == set(get_args(InterventionName))
     assert set(EFFECTS) >= set(DECIDING)

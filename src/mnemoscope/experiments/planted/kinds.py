@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mnemoscope.examination import Budget, examine
-from mnemoscope.examination.calibration import ALL_MEMORIES
-from mnemoscope.examination.subsets import DEMANDING
+from mnemoscope.examination.judgement.subsets import DEMANDING
+from mnemoscope.examination.protocol.calibration import ALL_MEMORIES
 from mnemoscope.experiments.planted import models, world
 from mnemoscope.experiments.planted.models import Planted
 from mnemoscope.experiments.planted.world import Draw, World

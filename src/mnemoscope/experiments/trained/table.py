@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mnemoscope.examination.statistics import hierarchical
+from mnemoscope.examination.judgement.statistics import hierarchical
 from mnemoscope.experiments.calibrate import versions
 from mnemoscope.experiments.calibration import LOAD_BEARING
 from mnemoscope.experiments.trained.hybrids import LOCAL_WINDOW, Hybrid

@@ -20,8 +20,8 @@ from torch import nn
 
 from mnemoscope.contracts import Batch
 from mnemoscope.examination import Budget, NextTokenLoss, examine
-from mnemoscope.examination.losses import score
-from mnemoscope.examination.statistics import Bootstrap
+from mnemoscope.examination.judgement.statistics import Bootstrap
+from mnemoscope.examination.subject.losses import score
 from mnemoscope.experiments.calibrate import version_of_instrument
 from mnemoscope.experiments.held_out import Data, of_task
 from mnemoscope.experiments.trained.hybrids import ARMS, Arm, Hybrid, Logits
