@@ -15,10 +15,10 @@ class Calibrate:
     """Examine planted memories of every kind and count what the verdict got right; what is finished is kept."""
 
     instances: int = 20
-    """Of each kind."""
+    """Models of each kind; one takes some 2 s of one core."""
 
     kinds: str | None = None
-    """Some kinds only, as G1,G7; without it all of them, and the coverage of the intervals too."""
+    """Some kinds only, as G1,G7; without it all of them, and whether intervals hold at one look and at three."""
 
     jobs: int = 2
     """Processes, one thread each."""
@@ -29,6 +29,7 @@ class Calibrate:
     def run(self) -> int:
         """Examine and print; 1 where something is below acceptance."""
         from mnemoscope.cli.printing import say
+        from mnemoscope.cli.terminal import columns, filled
         from mnemoscope.experiments.calibrate import calibrate
         from mnemoscope.experiments.calibration import markdown, summary
         from mnemoscope.experiments.planted import KINDS, kinds_named
@@ -46,7 +47,7 @@ class Calibrate:
             raise
         _print_table(found)
         for line in summary(found):
-            say(line)
+            say(filled(line, columns(), 2))
         if self.out is not None:
             command = shlex.join(["mnemoscope", *sys.argv[1:]])
             write_text(self.out, markdown(found, "Calibration of the verdict on planted memories", command))

@@ -38,7 +38,11 @@ class Examine:
     """Sequences that are evaluated at once, at most."""
 
     sites: tuple[str, ...] | None = None
-    """Path patterns of memories ("model.layers.*.mixer"), or hook names; by default what is known or announced."""
+    """Path patterns of memories ("model.layers.*.mixer"), or hook names; by default what is known or announced. Behind
+    a pattern, [heads], "[head 2]" or "[channels 0:16]" names parts of its read."""
+
+    heads: bool = False
+    """A verdict for every head of every memory, as if [heads] stood behind each, and for its heads together."""
 
     routes: tuple[str, ...] | None = None
     """Path patterns of what could replace them; "none" where nothing could."""
@@ -117,6 +121,7 @@ class Examine:
             groups=groups_from(self.group),
             subsets=subsets_from(self.subset),
             local_window=self.local_window,
+            heads=self.heads,
         )
 
     def _data(self) -> "Data":

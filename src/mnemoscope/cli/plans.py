@@ -18,8 +18,10 @@ def print_plan(title: str, plan: "Plan", max_minutes: float | None) -> None:
         f"\n  {plan.n_fits} constants to fit on {plan.n_calibration} batches, about {_minutes(plan.fit_minutes)}"
         f"\n  {plan.n_conditions} interventions on {plan.n_test} test batches at most, about "
         f"{_minutes(plan.test_minutes)}"
+        f"{_states(plan)}"
         f"\n  together about {_minutes(plan.minutes)}{_limit(plan.minutes, max_minutes)}"
-        f"\n  memory: {_bytes(plan.model_bytes)} model, {_bytes(plan.cache_bytes)} recorded activations, "
+        f"\n  memory: {_bytes(plan.model_bytes)} model, {_copy(plan)}, "
+        f"{_bytes(plan.cache_bytes)} recorded activations, "
         f"{_bytes(plan.pass_bytes)} for a backward pass; together {_bytes(plan.n_bytes)}"
         f"\n  what precedes an intervention: {plan.replay}"
     )
@@ -30,6 +32,19 @@ def print_plan(title: str, plan: "Plan", max_minutes: float | None) -> None:
 def _interventions(row: "Planned") -> str:
     counted = ", ".join(f"{n} {kind}" for kind, n in row.conditions.items())
     return f"{sum(row.conditions.values())} ({counted})" if counted else "0"
+
+
+def _copy(plan: "Plan") -> str:
+    return f"no untrained copy ({plan.no_copy})" if plan.no_copy else f"{_bytes(plan.copy_bytes)} its untrained copy"
+
+
+def _states(plan: "Plan") -> str:
+    """The states that are taken out, or why none are."""
+    if plan.states is None:
+        return ""
+    from mnemoscope.reporting.unmeasured import going_on
+
+    return f"\n  states of a few sequences, about {_minutes(plan.states_minutes)}; self-test {going_on(plan.states)}"
 
 
 def _minutes(minutes: float) -> str:

@@ -31,6 +31,7 @@ def verdict_lines(title: str, examination: Examination, width: int) -> list[str]
         *_alarms(e, width),
         *_table(e, width),
         *_because(e, width),
+        *_left_out(e, width),
         *_overall(e, width),
     ]
 
@@ -119,6 +120,18 @@ def _because(examination: Examination, width: int) -> list[str]:
     return lines
 
 
+def _left_out(examination: Examination, width: int) -> list[str]:
+    """What could not be measured and why, and whether states may be exchanged, where that was asked."""
+    from mnemoscope.reporting.unmeasured import going_on, reasons
+
+    lines: list[str] = []
+    for what, reason, names in reasons(examination):
+        lines += _paragraph(f"without {what}, {', '.join(names)}: {reason}", width, 2)
+    if examination.continuation is not None:
+        lines += _paragraph(f"continuation self-test {going_on(examination.continuation)}", width, 2)
+    return lines
+
+
 def _overall(examination: Examination, width: int) -> list[str]:
     e = examination
     share = "unknown" if e.memories_share is None else f"{max(e.memories_share.value, 0):.0%}"
@@ -128,12 +141,20 @@ def _overall(examination: Examination, width: int) -> list[str]:
         width,
         2,
     )
+    lines += _paragraph(_controls(e), width, 2) if e.controls else []
     for row in {row.change: row for row in e.prescriptions}.values():
         lines += _paragraph(f"prescription for {row.site}: {row.change}", width, 2)
         lines += [f"    try: {row.command}"] if row.command else []
     for warning in e.warnings:
         lines += _paragraph(f"warning: {warning}", width, 2)
     return lines
+
+
+def _controls(examination: Examination) -> str:
+    """How many behaved, and what the untrained copy did."""
+    controls = examination.controls
+    told = f"controls: {sum(control.passed for control in controls)} of {len(controls)} passed"
+    return "; ".join([told, *(f"{of.name}: {of.seen}" for of in controls if of.name == "untrained copy")])
 
 
 def _paragraph(text: str, width: int, indent: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the rooms agree on: observable points of a model, the protocols of a memory, and the batch.
+"""What the rooms agree on: observable points of a model, what modules return, the protocols of a memory, the batch.
 
 May live here: a few dozen lines that two rooms need in order to talk. May import: torch, numpy, nothing of ours.
 """

@@ -19,6 +19,8 @@ class Budget:
         contribution: also measure at the contribution, after the gate.
         write_freeze: also measure what writes after the middle of the sequence are worth; costs as many runs of the
             memory as there are tokens after it.
+        untrained_copy: also run a copy of the model with fresh parameters, as a control and as the floor of the probe
+            of stored information; costs as much memory again as the model.
         n_resamples: bootstrap resamples.
         max_minutes: stop testing then, and decide on what is there; half of it is for fitting. None: no limit.
         tape_bytes: recorded activations of the calibration sequences that may be kept; beyond, they are recomputed.
@@ -34,6 +36,7 @@ class Budget:
     windows: tuple[int, ...] = (1, 4, 16)
     contribution: bool = True
     write_freeze: bool = False
+    untrained_copy: bool = True
     n_resamples: int = 10_000
     max_minutes: float | None = None
     tape_bytes: int = 2**30

@@ -4,7 +4,8 @@ The conditions are those of the examination itself, at constants that nobody has
 at every place where conditions begin, since a pass is computed from there on, and one for every way of cutting the
 history. The minutes are nearer to a bound than to a guess: a fit is charged all steps that it may take, the test
 pass all of its batches; fits stop when they no longer improve, the test pass when everything is decided, and
-conditions share passes where they can. What is done once is left out: measures, probes and intervals.
+conditions share passes where they can. The states that are taken out of a model are taken here as well, which gives
+their time. What else is done once is left out: measures, probes, exchanges of states and intervals.
 """
 
 import math
@@ -19,18 +20,21 @@ import torch
 from torch import Tensor, nn
 
 from mnemoscope.examination.budget import Budget
-from mnemoscope.examination.interventions.histories import RUNNING_AGAIN
+from mnemoscope.examination.interventions.inner import RUNNING_AGAIN, Inside
 from mnemoscope.examination.interventions.reads import Intervention
 from mnemoscope.examination.judgement.tally import Key
 from mnemoscope.examination.protocol.calibration import calibrate, groups_of, split
 from mnemoscope.examination.protocol.fit import CHECK_EVERY, TUNING_EVERY, frozen
 from mnemoscope.examination.protocol.programme import Conditions, Programme
+from mnemoscope.examination.protocol.streaming import stream_states
 from mnemoscope.examination.running.editing import Edit
 from mnemoscope.examination.running.replay import Replayer
 from mnemoscope.examination.running.tape import Tape
+from mnemoscope.examination.subject.fresh import cannot_copy
 from mnemoscope.examination.subject.intact import intact
 from mnemoscope.examination.subject.losses import Loss, NextTokenLoss, score
 from mnemoscope.examination.subject.sites import Point, Site, find_sites
+from mnemoscope.runs.examination import ContinuationRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +67,13 @@ class Plan:
         n_conditions: interventions of the test pass, on every test batch.
         n_calibration, n_test: batches.
         fit_minutes, test_minutes: as they are charged; see the top of this file.
-        model_bytes, cache_bytes, pass_bytes: parameters and buffers; recorded activations that are kept; what one
-            forward pass of a batch keeps for its backward pass.
+        model_bytes, copy_bytes, cache_bytes, pass_bytes: parameters and buffers; the same of the untrained copy that
+            is a control; recorded activations that are kept; what one forward pass of a batch keeps for its backward
+            pass.
+        no_copy: why there is no untrained copy; empty where there is one.
         replay: how what precedes an intervention is computed.
+        states_minutes: of the self-test of going on from a state and of the states that are taken; as timed here.
+        states: what the self-test said; None where nothing asks for states.
         warnings: as the examination would say them.
     """
 
@@ -83,16 +91,20 @@ class Plan:
     pass_bytes: int
     replay: str
     warnings: tuple[str, ...]
+    states_minutes: float = 0.0
+    states: ContinuationRecord | None = None
+    copy_bytes: int = 0
+    no_copy: str = ""
 
     @property
     def minutes(self) -> float:
         """Of everything."""
-        return self.fit_minutes + self.test_minutes
+        return self.fit_minutes + self.test_minutes + self.states_minutes
 
     @property
     def n_bytes(self) -> int:
         """At the peak, beside what the process holds anyway."""
-        return self.model_bytes + self.cache_bytes + self.pass_bytes
+        return self.model_bytes + self.copy_bytes + self.cache_bytes + self.pass_bytes
 
 
 def plan(
@@ -104,6 +116,7 @@ def plan(
     routes: Sequence[str] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
     local_window: int | None = None,
+    heads: bool = False,
     budget: Budget | None = None,
 ) -> Plan:
     """What `examine` would do with the same arguments, and about what it would cost; nothing is decided.
@@ -115,18 +128,23 @@ def plan(
     with torch.inference_mode(False), torch.enable_grad(), intact(model) as held:
         calibration, test, warnings = split(model, loss, list(batches), budget)
         with torch.no_grad():
-            found = find_sites(model, lambda: score(loss, model, calibration[0]), sites, routes)
+            found = find_sites(model, lambda: score(loss, model, calibration[0]), sites, routes, heads)
         everything = (*found.memories, *found.routes)
         replayer = Replayer(model, loss, [point for site in everything for point in _points(site)], held)
         case = calibrate(replayer, calibration[:2], found, groups_of(found, groups), local_window, budget)
         unmeasured = {site.name: {"effective_dimension": 1.0} for site in everything}
         programme = Programme(replayer, case, budget, unmeasured, torch.Generator().manual_seed(0), until=-math.inf)
         conditions = programme.conditions()
+        started = time.perf_counter()
+        streamed = stream_states(model, calibration[0], found, case.methods)
+        states_minutes = (time.perf_counter() - started) / 60
         costs = _Costs(replayer, case.tapes[-1], conditions)
         steps = {key: _most_steps(key, budget) for key in conditions}
         n_choosing = -(-len(calibration) // TUNING_EVERY)
         fit = sum(costs.fit(edits, steps[key], n_choosing) for key, edits in conditions.items() if steps[key])
         tested = sum(costs.forward_seconds(edits) for edits in conditions.values()) * len(test)
+        model_bytes = sum(held.nbytes for held in chain(model.parameters(), model.buffers()))
+        no_copy = (cannot_copy(model) or "") if budget.untrained_copy else "budget.untrained_copy is off"
         roles = {site.name: site.role for site in everything} | {group.name: "group" for group in case.groups}
         return Plan(
             subject=type(model).__name__,
@@ -138,11 +156,15 @@ def plan(
             n_test=len(test),
             fit_minutes=fit / 60,
             test_minutes=tested / 60,
-            model_bytes=sum(held.nbytes for held in chain(model.parameters(), model.buffers())),
+            model_bytes=model_bytes,
+            states_minutes=states_minutes,
+            states=streamed.record,
+            copy_bytes=0 if no_copy else model_bytes,
+            no_copy=no_copy,
             cache_bytes=min(case.tapes[0].n_bytes * len(calibration), budget.tape_bytes),
             pass_bytes=costs.pass_bytes,
             replay=replayer.path,
-            warnings=tuple(warnings + case.warnings),
+            warnings=(*warnings, *found.remarks, *case.warnings),
         )
 
 
@@ -235,7 +257,8 @@ def _tensors(intervention: Intervention) -> dict[str, Tensor]:
 
 def _plain(intervention: Intervention) -> tuple[Any, ...]:
     """What of it is no constant: its kind, and how many tokens stay."""
-    return type(intervention), *(value for value in vars(intervention).values() if isinstance(value, int))
+    inner = _plain(intervention.history) if isinstance(intervention, Inside) else ()
+    return type(intervention), *inner, *(value for value in vars(intervention).values() if isinstance(value, int))
 
 
 def _learning(intervention: Any) -> Any:

@@ -14,18 +14,19 @@ from mnemoscope.examination.judgement.family import Level
 from mnemoscope.examination.judgement.subsets import Subset, checked, known_subsets
 from mnemoscope.examination.protocol.assemble import Measured, assemble
 from mnemoscope.examination.protocol.calibration import Case, calibrate, groups_of, profiled, split
-from mnemoscope.examination.protocol.controls import run_controls
+from mnemoscope.examination.protocol.controls import run_controls, untrained_copy
 from mnemoscope.examination.protocol.evidence import measure
-from mnemoscope.examination.protocol.exchange import exchange_states
+from mnemoscope.examination.protocol.exchange import exchange_states, unmeasured
 from mnemoscope.examination.protocol.looks import Looks, Progress
 from mnemoscope.examination.protocol.probing import probe_sites
 from mnemoscope.examination.protocol.programme import Programme
+from mnemoscope.examination.protocol.streaming import stream_states
 from mnemoscope.examination.running.replay import Replayer
 from mnemoscope.examination.subject.intact import intact
 from mnemoscope.examination.subject.losses import Loss, NextTokenLoss, ScoringLoss, score
 from mnemoscope.examination.subject.plain import original, remarks
 from mnemoscope.examination.subject.sites import find_sites
-from mnemoscope.runs.examination import Examination
+from mnemoscope.runs.examination import ControlRecord, Examination, ProbeRecord
 
 
 def examine(
@@ -38,6 +39,7 @@ def examine(
     groups: Mapping[str, Sequence[str]] | None = None,
     subsets: Mapping[str, Subset] | None = None,
     local_window: int | None = None,
+    heads: bool = False,
     budget: Budget | None = None,
     progress: Progress | None = None,
 ) -> Examination:
@@ -52,7 +54,9 @@ def examine(
             at least two batches for either.
         loss: `loss(model, batch)` to one value per sequence, in nats; None for next-token cross-entropy of logits.
         sites: path patterns of memories ("blocks.*.memory"), `path::name` or `path::number` for another tensor than the
-            first that a module returns; None for every announced one.
+            first that a module returns; None for every announced one. `[heads]` behind a pattern puts every head on
+            trial by itself, `[head 2]` one of them, `[heads of 4]` where the module does not say how many there are,
+            `[channels 0:16]` a range of channels.
         routes: path patterns of what could replace them (attention, say); None for every announced one.
         groups: patterns of memory sites by name, each group with a verdict of its own, switched off together; None
             for one group of all memories where there are several.
@@ -60,6 +64,8 @@ def examine(
             verdicts of its own, beside those that the data name ("demanding", "lowest load").
         local_window: tokens of history that count as local rather than as memory; None for 4 or, if longer, the
             longest window of a route that is shorter than half the sequences.
+        heads: every memory by its heads, as if `[heads]` stood behind each, where it is known to have several. The
+            parts of a memory are a group with a verdict too.
         budget: what the examination may cost.
         progress: told how far it is.
 
@@ -67,7 +73,7 @@ def examine(
         ValueError: where nothing is to be examined, or batches and loss do not fit; the message says how to mend it.
     """
     session = _Session(model, loss or NextTokenLoss(), budget or Budget(), progress)
-    return session.run(list(batches), sites, routes, groups, checked(subsets), local_window)
+    return session.run(list(batches), sites, routes, groups, checked(subsets), local_window, heads)
 
 
 class _Session:
@@ -90,27 +96,32 @@ class _Session:
         groups: Mapping[str, Sequence[str]] | None,
         subsets: dict[str, Subset],
         local_window: int | None,
+        heads: bool,
     ) -> Examination:
         with torch.inference_mode(False), torch.enable_grad(), intact(self.model) as held:
             calibration, test, warnings = split(self.model, self.loss, batches, self.budget)
             with torch.no_grad():
                 found = find_sites(
-                    self.model, lambda: score(self.loss, self.model, calibration[0]), patterns, route_patterns
+                    self.model, lambda: score(self.loss, self.model, calibration[0]), patterns, route_patterns, heads
                 )
             everything = (*found.memories, *found.routes)
             gates = [site.evidence["gate"] for site in found.memories if "gate" in site.evidence]
             points = [point for site in everything for point in profiled(site)] + gates
             replayer = Replayer(self.model, self.loss, points, held)
+            warnings += found.remarks
             self.progress("calibrate", 0.0)
             case = self._timed("calibrate", lambda: self._calibrate(replayer, calibration, found, groups, local_window))
             self.progress("fit", 0.0)
-            measures = measure(self.model, self.loss, calibration[0], found.memories, found.routes)
+            streamed = self._timed("states", lambda: stream_states(self.model, calibration[0], found, case.methods))
+            measures = measure(self.model, self.loss, calibration[0], found.memories, found.routes, streamed.states)
             programme = Programme(replayer, case, self.budget, measures, self.generator, self._until(0.5))
             programme.told = lambda done: self.progress("fit", done)
             conditions = self._timed("fit", programme.conditions)
-            probes = self._timed("probe", lambda: probe_sites(replayer, case, calibration, self.budget))
-            patchings = self._timed("patch", lambda: exchange_states(replayer, case, calibration, self.budget))
-            controls, control_warnings = run_controls(replayer, case, conditions, probes)
+            probes, untrained = self._timed("probe", lambda: self._probe(replayer, case, calibration))
+            exchanged = self._timed(
+                "patch", lambda: exchange_states(replayer, case, calibration, self.budget, streamed)
+            )
+            controls, control_warnings = run_controls(replayer, case, conditions, probes, untrained)
             seen = Looks(replayer, conditions, known_subsets(test, case.window) | subsets, self.budget, self.progress)
 
             def measured(level: Level) -> Measured:
@@ -127,7 +138,9 @@ class _Session:
                     loads=seen.loads(),
                     measures=measures,
                     probes=probes,
-                    patchings=patchings,
+                    patchings=exchanged.found,
+                    unmeasured=unmeasured(replayer, case, streamed, exchanged, probes),
+                    continuation=streamed.record,
                     controls=controls,
                     level=level,
                     missing=seen.missing,
@@ -150,6 +163,13 @@ class _Session:
         window: int | None,
     ) -> Case:
         return calibrate(replayer, calibration, found, groups_of(found, groups), window, self.budget)
+
+    def _probe(
+        self, replayer: Replayer, case: Case, calibration: list[Any]
+    ) -> tuple[dict[str, ProbeRecord], ControlRecord]:
+        """What is stored, and the untrained copy that says how much of it any such model holds; here it lives."""
+        untrained = untrained_copy(replayer, case, self.budget)
+        return probe_sites(replayer, case, calibration, self.budget, untrained.replayer), untrained.control
 
     def _until(self, share: float) -> float:
         """When a share of the time is used up."""

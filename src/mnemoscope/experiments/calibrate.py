@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 import mnemoscope
 from mnemoscope.experiments.calibration import Calibration, Instance
-from mnemoscope.experiments.coverage import interval_coverage
+from mnemoscope.experiments.coverage import interval_coverage, sequential_coverage
 from mnemoscope.experiments.planted import KINDS, Kind
 
 Say = Callable[[str], None]
@@ -57,9 +57,12 @@ def calibrate(
         say(f"{len(wanted) - len(left)} of {len(wanted)} instances are in {kept} already")
     for instance in _examined(left, jobs, version, kept, say):
         there[instance.kind, instance.seed] = instance
+    if coverage:
+        say("instances done; whether intervals hold, at one look and at three, takes some 3 min more")
     return Calibration(
         instances=[there[job] for job in sorted(wanted, key=lambda job: list(KINDS).index(job[0]))],
         coverage=interval_coverage(0) if coverage else None,
+        looks=sequential_coverage(0) if coverage else None,
         seconds=time.perf_counter() - started,
         versions=versions(),
     )

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from mnemoscope.experiments.coverage import Coverage
+from mnemoscope.experiments.coverage import Coverage, SequentialCoverage
 from mnemoscope.experiments.planted import KINDS, Kind
 from mnemoscope.runs.record import Record
 
 LEAST_ACCURACY = 0.97
 LEAST_COVERAGE, MOST_COVERAGE = 0.93, 0.97
+MOST_FAMILYWISE_ERROR = 0.07
 LOAD_BEARING = ("load-bearing (sole)", "load-bearing (shared)", "load-bearing")
 DECORATIVE = ("decorative", "decorative (scale)", "starved")
 
@@ -58,12 +59,13 @@ class Instance(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What the instances and the intervals say together; `coverage` is None where intervals were not examined."""
+    """What instances, intervals and looks say; `coverage` and `looks` are None where intervals were not examined."""
 
     instances: Sequence[Instance]
     coverage: Coverage | None
     seconds: float
     versions: dict[str, str]
+    looks: SequentialCoverage | None = None
 
     def of(self, kind: str) -> list[Instance]:
         """All instances of a kind."""
@@ -110,6 +112,10 @@ class Calibration:
             found.append(f"{self.n_confused} instances confuse load-bearing and decorative")
         if self.coverage is not None and not LEAST_COVERAGE <= self.coverage.share <= MOST_COVERAGE:
             found.append(f"coverage {self.coverage.share:.1%} is outside {LEAST_COVERAGE:.0%} to {MOST_COVERAGE:.0%}")
+        if self.looks is not None and self.looks.familywise_error > MOST_FAMILYWISE_ERROR:
+            found.append(f"familywise error {self.looks.familywise_error:.1%} is above {MOST_FAMILYWISE_ERROR:.0%}")
+        if self.looks is not None and self.looks.share < LEAST_COVERAGE:
+            found.append(f"coverage {self.looks.share:.1%} where looks decide is below {LEAST_COVERAGE:.0%}")
         return found
 
 
@@ -133,6 +139,7 @@ def summary(calibration: Calibration) -> list[str]:
         f"macro accuracy {found.accuracy:.1%} over {len(found.kinds)} kinds and {len(found.instances)} instances",
         f"load-bearing and decorative confused in {found.n_confused} of {len(found.instances)} instances{at_most}",
         "intervals were not examined, since not all kinds were" if found.coverage is None else str(found.coverage),
+        *([] if found.looks is None else [str(found.looks)]),
         f"seeds 0 to {max(instance.seed for instance in found.instances)}; instrument {found.instances[0].version}",
         f"{found.cpu_seconds / len(found.instances):.1f} s of one core an instance, {found.seconds:.0f} s in this run",
         ", ".join(f"{name} {version}" for name, version in found.versions.items()),

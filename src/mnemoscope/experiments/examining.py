@@ -27,6 +27,7 @@ class Choice:
     groups: Mapping[str, Sequence[str]] | None = None
     subsets: Mapping[str, Subset] = field(default_factory=dict)
     local_window: int | None = None
+    heads: bool = False
 
 
 def examine_run(directory: str | Path, budget: Budget | None = None, local_window: int | None = None) -> Examination:
@@ -61,6 +62,7 @@ def examine_subject(subject: Subject, budget: Budget, choice: Choice, progress: 
             groups=choice.groups,
             subsets=choice.subsets,
             local_window=choice.local_window,
+            heads=choice.heads,
             budget=_fitting(subject, budget),
             progress=progress,
         )
@@ -78,6 +80,7 @@ def plan_subject(subject: Subject, budget: Budget, choice: Choice) -> Plan:
             routes=choice.routes,
             groups=choice.groups,
             local_window=choice.local_window,
+            heads=choice.heads,
             budget=_fitting(subject, budget),
         )
 

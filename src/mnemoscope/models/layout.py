@@ -12,18 +12,14 @@ The grammar is Python's, so precedence and quoting hold no surprises; nothing is
 """
 
 import ast
-import dataclasses
-import difflib
-import json
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
-
+from mnemoscope.contracts.written import nearest, with_options
 from mnemoscope.memories import MEMORIES
 from mnemoscope.memories.presets import PRESETS
 from mnemoscope.models.context import ContextConfig
+from mnemoscope.models.folded import FoldedConfig
 from mnemoscope.models.mixers import MixerConfig, ParallelConfig, SerialConfig
 
 COMPOSITIONS = {
@@ -82,46 +78,15 @@ def _composed(name: str, parts: Sequence[ast.expr], keywords: Sequence[ast.keywo
     if len(parts) != len(names):
         raise ValueError(f"layout: {name} must be given {' and '.join(names)} in this order, got {len(parts)} of them")
     start = config_class(**dict(zip(names, map(_mixer, parts), strict=True)))
-    return _with_options(name, start, keywords, skip=("kind", *names))
+    return with_options("layout", name, start, keywords, skip=("kind", *names))
 
 
 def _configure(name: str, keywords: Sequence[ast.keyword]) -> MixerConfig:
+    if name == FoldedConfig.kind:
+        return with_options("layout", name, FoldedConfig(), keywords)
     if name not in MEMORIES and name not in PRESETS:
         raise ValueError(f"layout names an unknown memory {name!r}{nearest(name, [*MEMORIES, *PRESETS])}")
-    return _with_options(name, PRESETS[name] if name in PRESETS else MEMORIES[name][0](), keywords, skip=("kind",))
-
-
-def _with_options(name: str, start: MixerConfig, keywords: Sequence[ast.keyword], skip: tuple[str, ...]) -> MixerConfig:
-    known = [field.name for field in dataclasses.fields(start) if field.name not in skip]
-    options: dict[str, object] = {}
-    for keyword in keywords:
-        option = keyword.arg or ast.unparse(keyword)
-        if option not in known:
-            raise ValueError(f"layout gives {name} an unknown option {option!r}{nearest(option, known)}")
-        if option in options:
-            raise ValueError(f"layout gives {name} the option {option!r} twice; keep one")
-        options[option] = _value(f"{name}.{option}", keyword.value)
-    try:
-        # The way a saved configuration takes: what can be written in a layout can be written to a file.
-        text = json.dumps(dataclasses.asdict(start) | options)
-        return TypeAdapter(type(start)).validate_json(text, strict=True)
-    except ValidationError as error:
-        raise ValueError("; ".join(_complaint(name, detail) for detail in error.errors())) from error
-
-
-def _value(option: str, node: ast.expr) -> int | float | str | None:
-    try:
-        value = ast.literal_eval(node)
-    except (ValueError, TypeError):
-        value = node
-    if not isinstance(value, int | float | str | None):
-        raise ValueError(f"layout: {option} must be a number, True, False, None or a string, got {ast.unparse(node)!r}")
-    return value
-
-
-def _complaint(name: str, detail: ErrorDetails) -> str:
-    where, own_words = ".".join(map(str, (name, *detail["loc"]))), detail.get("ctx", {}).get("error")
-    return str(own_words or f"layout: {where}: {detail['msg']}, got {detail['input']!r}")
+    return with_options("layout", name, PRESETS[name] if name in PRESETS else MEMORIES[name][0](), keywords)
 
 
 def _refuse(node: ast.expr) -> NoReturn:
@@ -129,11 +94,3 @@ def _refuse(node: ast.expr) -> NoReturn:
         f"layout: {ast.unparse(node)!r} is neither a memory, nor memory(option=value), nor a | b, nor a >> b, "
         "nor (a, b) * n"
     )
-
-
-def nearest(name: str, known: object) -> str:
-    """The end of a refusal: the nearest valid name, and all of them."""
-    names = sorted(map(str, known))  # pyright: ignore[reportArgumentType]
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{hint} known: {', '.join(names)}"

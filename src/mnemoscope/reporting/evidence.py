@@ -48,7 +48,17 @@ def stored_table(examination: Examination) -> Table | None:
         return None
     return Table(
         f"What is stored, and what the state alone carries; brackets are {shown_level(examination)} intervals.",
-        ["Site", "Probe's gain (nats)", "Shuffled (nats)", "Answers", "Patched at token", "Restored", "Destroyed"],
+        [
+            "Site",
+            "Probe's gain (nats)",
+            "Untrained copy (nats)",
+            "Shuffled (nats)",
+            "Answers",
+            "Patched at token",
+            "By",
+            "Restored",
+            "Destroyed",
+        ],
         [Group("", [_stored(site) for site in sites])],
     )
 
@@ -102,9 +112,11 @@ def _stored(site: SiteRecord) -> list[Cell]:
     return [
         Cell(site.name),
         estimate_cell(probe.gain if probe else None),
+        estimate_cell(probe.untrained if probe else None),
         estimate_cell(probe.shuffled if probe else None),
         Cell(plain(probe.n_answers) if probe else ABSENT),
         Cell(plain(patching.at) if patching else ABSENT),
+        Cell(patching.by if patching else ABSENT),
         share_cell(patching.denoise if patching else None),
         share_cell(patching.noise if patching else None),
     ]

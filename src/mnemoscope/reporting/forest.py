@@ -89,7 +89,7 @@ def shares_figure(cases: Sequence[Case], key: str) -> Drawing | None:
         axes.set_xlabel("share of the headroom (%)")
         low, high = axes.get_xlim()
         axes.set_xlim(min(low, -3), max(high, 103))
-        _label_rows(axes, labels)
+        label_rows(axes, labels)
         description = "; ".join(f"{c.label}, {s.name}: {percent(e.value)}" for _, c, s, e in rows)
         svg = inline_svg(figure, key, f"Share of the headroom carried by each memory. {description}.")
     return Drawing(
@@ -143,7 +143,7 @@ def _draw_detailed(groups: list[list[Bar]], examination: Examination) -> Figure:
             _point(axes, y, bar.estimate, 0 if bar.label == "best constant" else 1)
             y += 1
     _references(axes, examination)
-    _label_rows(axes, labels)
+    label_rows(axes, labels)
     return figure
 
 
@@ -158,7 +158,7 @@ def _draw_compact(groups: list[list[Bar]], examination: Examination) -> Figure:
                 _point(axes, y, bar.estimate, bar.style, name="" if bar.label in named else bar.label)
                 named.add(bar.label)
     _references(axes, examination)
-    _label_rows(axes, [(y, name, False) for y, name in enumerate(_names(groups))])
+    label_rows(axes, [(y, name, False) for y, name in enumerate(_names(groups))])
     legend(figure, axes, reverse=True)
     return figure
 
@@ -193,7 +193,7 @@ def _references(axes: Axes, examination: Examination) -> None:
     axes.set_xlabel("loss increase (nats per scored token)")
 
 
-def _label_rows(axes: Axes, labels: list[tuple[int, str, bool]]) -> None:
+def label_rows(axes: Axes, labels: Sequence[tuple[float, str, bool]]) -> None:
     """Names at the left, group names in bold, first row on top, a faint rule under each row."""
     axes.set_yticks([y for y, _, _ in labels], [text for _, text, _ in labels])
     for tick, (_, _, bold) in zip(axes.get_yticklabels(), labels, strict=True):

@@ -5,8 +5,9 @@ from typing import Literal
 
 from mnemoscope.runs.examination import InterventionName, Verdict
 from mnemoscope.runs.measures import MEASURES
+from mnemoscope.runs.trial import Outcome
 
-__all__ = ["EFFECTS", "INTERVENTIONS", "MEANINGS", "MEASURES", "TERMS", "Meaning", "Tone"]
+__all__ = ["EFFECTS", "INTERVENTIONS", "MEANINGS", "MEASURES", "OUTCOMES", "TERMS", "TRIAL_TERMS", "Meaning", "Tone"]
 
 Tone = Literal["works", "partly", "idle", "open"]
 
@@ -92,9 +93,11 @@ TERMS: dict[str, str] = {
     "Necessity, sufficiency": "Best-constant effect over headroom, which never counts for more than what a constant "
     "output costs; the part of the headroom that the site saves when everything else is off.",
     "Probe": "How much better a linear probe predicts the answer from the output than from the site's own input; "
-    "shuffled, from outputs of other sequences, it should gain nothing.",
+    "shuffled, from outputs of other sequences, it should gain nothing; from those of an untrained copy of the model "
+    "it gains what any such network holds, so that only the gain above that counts as stored.",
     "State patching": "The part of the difference between two runs that the state alone carries: restored in a corrupt "
-    "run, or destroyed in a clean one.",
+    "run, or destroyed in a clean one. It is exchanged by running the memory on the other run's history, or by writing "
+    "into what the model remembers, where a self-test shows that the model goes on rightly from that.",
     "What a verdict rests on": "Effects clearly above or clearly below the margin, at levels that hold for all of them "
     "together (Holm's adjustment), so these intervals are wider than the others; open ones decide nothing.",
     "Brackets": "Bootstrap interval over sequences, at the level that the caption names. A nat is the "
@@ -125,3 +128,33 @@ EFFECTS: dict[str, str] = {
     "at_lowest_load": "best constant at the lowest load",
 }
 """Every effect that a verdict can rest on, in words."""
+
+OUTCOMES: dict[Outcome, Meaning] = {
+    "accepted": Meaning(
+        "●",
+        "works",
+        "The memory's effect rose and lies above the margin, the loss is not higher by the margin, and where memory is "
+        "demanded the loss fell.",
+    ),
+    "forced, not useful": Meaning(
+        "◑",
+        "partly",
+        "The memory's effect rose and lies above the margin, but nothing shows that the model is better for it.",
+    ),
+    "harmful": Meaning("▽", "idle", "The loss rose by more than the margin, whatever the memory does."),
+    "no effect": Meaning("○", "idle", "If the memory's effect rose at all, it was by less than the margin."),
+    "inconclusive": Meaning("?", "open", "Undecided: the seeds differ too much for their number."),
+    "too few seeds": Meaning("…", "open", "Fewer than three seeds are finished in both arms: rows, but no statement."),
+}
+
+TRIAL_TERMS: dict[str, str] = {
+    "Seed": "One training. Seeds of one recipe can end anywhere between a decorative and a load-bearing memory, so they "
+    "are the unit: arms are compared seed by seed, on the same data in the same order.",
+    "Effect": "Loss increase when all memories together are replaced by the constants that hurt least.",
+    "Share": "Shapley share of the headroom: what the memories add, averaged over the orders in which they and the "
+    "other routes can be switched on.",
+    "Where demanded": "At the positions whose answer stood beyond the local window, where the task can tell.",
+    "Margin ε": "Changes smaller than this count as nothing; the larger one of the two arms' examinations.",
+    "p": "Share of all sign patterns of the seeds' differences with a mean at least as far from zero; with n seeds it "
+    "cannot be smaller than 2 / 2ⁿ.",
+}

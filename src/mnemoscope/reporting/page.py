@@ -13,7 +13,7 @@ from mnemoscope.reporting.canvas import Drawing
 from mnemoscope.reporting.case import Case
 from mnemoscope.reporting.evidence import controls_table, rests_table, stored_table, subsets_table
 from mnemoscope.reporting.figures import case_figures, comparison_figures
-from mnemoscope.reporting.glossary import MEANINGS, TERMS
+from mnemoscope.reporting.glossary import MEANINGS, OUTCOMES, TERMS
 from mnemoscope.reporting.numbers import increase, interval, nats, percent, percent_interval, printable
 from mnemoscope.reporting.summary import flip, headline, sentence
 from mnemoscope.reporting.tables import (
@@ -27,6 +27,7 @@ from mnemoscope.reporting.tables import (
     settings,
     verdict_table,
 )
+from mnemoscope.reporting.unmeasured import going_on, unmeasured_table
 from mnemoscope.runs import Examination, PrescriptionRecord, SiteRecord, write_text
 from mnemoscope.runs.examination import ControlRecord
 
@@ -46,6 +47,7 @@ class Section:
     rests: Table | None
     measures: Table | None
     stored: Table | None
+    unmeasured: Table | None
     controls: Table | None
     drawings: list[Drawing]
     prescriptions: list[list[PrescriptionRecord]]
@@ -73,7 +75,7 @@ def render(cases: Sequence[Case], command: str, title: str) -> str:
         raise ValueError("cases: a report needs at least one examined case, got none; examine a model first")
     several = len(cases) > 1
     text = (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             title=title,
@@ -119,10 +121,15 @@ def _section(case: Case, key: str) -> Section:
         rests=rests_table(examination),
         measures=measures_table(examination),
         stored=stored_table(examination),
+        unmeasured=unmeasured_table(examination),
         controls=controls_table(examination),
         drawings=case_figures(case, key),
         prescriptions=_grouped(examination.prescriptions),
-        measured=[*measured(examination), *origin(case.manifest)],
+        measured=[
+            *measured(examination),
+            ("Going on from a state", going_on(examination.continuation)),
+            *origin(case.manifest),
+        ],
         settings=settings(case.config),
     )
 
@@ -163,7 +170,8 @@ def _visible(value: object) -> object:
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Of all templates: names and numbers are escaped and hidden characters shown."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mnemoscope.reporting"),
         autoescape=True,
@@ -175,5 +183,5 @@ def _environment() -> jinja2.Environment:
     environment.filters["inline"] = Markup
     environment.filters["breakable"] = _breakable
     environment.filters["numbers_table"] = _numbers_table
-    environment.globals["MEANINGS"] = MEANINGS
+    environment.globals["MEANINGS"] = {**OUTCOMES, **MEANINGS}
     return environment

@@ -9,7 +9,7 @@ from mnemoscope.reporting.glossary import MEANINGS
 from mnemoscope.reporting.numbers import ABSENT, confidence, interval, nats, nats_with_interval, percent, plain
 from mnemoscope.reporting.reading import at_local_window, effect, primary
 from mnemoscope.runs import Examination, SiteRecord
-from mnemoscope.runs.examination import Verdict
+from mnemoscope.runs.examination import ProbeRecord, Verdict
 
 __all__ = ["at_local_window", "effect", "flip", "headline", "primary", "sentence", "shown_level"]
 
@@ -30,13 +30,14 @@ def _counted(sites: list[SiteRecord]) -> str:
         return "No memory was found in this model."
     counts = Counter(site.verdict for site in sites)
     if counts[None] == len(sites):
-        return f"{_memories(len(sites))}, effects measured, no verdict."
+        return f"{_memories(sites)}, effects measured, no verdict."
     names = [name for name in [*MEANINGS, None] if counts[name]]
     if len(sites) == 1:
-        return f"The memory is {names[0]}."
+        return f"The {'part' if sites[0].part else 'memory'} is {names[0]}."
     if len(names) == 1:
-        return f"{'Both' if len(sites) == 2 else f'All {len(sites)}'} memories are {names[0]}."
-    return f"{_memories(len(sites))}: " + ", ".join(f"{counts[n]} {n or 'without verdict'}" for n in names) + "."
+        several = "parts" if any(site.part for site in sites) else "memories"
+        return f"{'Both' if len(sites) == 2 else f'All {len(sites)}'} {several} are {names[0]}."
+    return f"{_memories(sites)}: " + ", ".join(f"{counts[n]} {n or 'without verdict'}" for n in names) + "."
 
 
 def sentence(site: SiteRecord, examination: Examination) -> str:
@@ -47,7 +48,11 @@ def sentence(site: SiteRecord, examination: Examination) -> str:
     return (special or _replaced)(site, examination)
 
 
-def _memories(n: int) -> str:
+def _memories(sites: list[SiteRecord]) -> str:
+    """How many there are; parts, such as heads, are counted as parts."""
+    n = len(sites)
+    if any(site.part for site in sites):
+        return "One part of a memory" if n == 1 else f"{n} parts of memories"
     return "One memory" if n == 1 else f"{n} memories"
 
 
@@ -103,11 +108,17 @@ def _starved(site: SiteRecord, examination: Examination) -> str:
     told = [_replaced(site, examination)]
     if site.probe is not None:
         told.append(
-            f"A probe of the answer gains {nats_with_interval(site.probe.gain)} nats from it: nothing is stored."
+            f"A probe of the answer gains {nats_with_interval(site.probe.gain)} nats from it{_above(site.probe)}: "
+            "nothing is stored."
         )
     shares = (("gradient_share", "Its share of the gradient is"), ("gate_mean", "Its gate is open by"))
     told += [f"{words} {plain(site.measures[name])}." for name, words in shares if name in site.measures]
     return " ".join(told)
+
+
+def _above(probe: ProbeRecord) -> str:
+    untrained = probe.untrained
+    return "" if untrained is None else f", {nats_with_interval(untrained)} from that of an untrained copy"
 
 
 def _saturated(site: SiteRecord, examination: Examination) -> str:

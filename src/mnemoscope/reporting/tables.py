@@ -12,15 +12,16 @@ from mnemoscope.reporting.numbers import ABSENT, interval, nats, percent, percen
 from mnemoscope.reporting.summary import at_local_window, effect, shown_level
 from mnemoscope.runs import Estimate, Examination, Manifest, SiteRecord
 from mnemoscope.runs.examination import InterventionName, Verdict
+from mnemoscope.runs.trial import Outcome
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell: its text, a smaller note under it, or a verdict to be drawn as a badge."""
+    """A table cell: its text, a smaller note under it, or a verdict or outcome to be drawn as a badge."""
 
     text: str
     note: str = ""
-    verdict: Verdict | None = None
+    verdict: Verdict | Outcome | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def _looks(examination: Examination) -> str:
 def _verdict_row(site: SiteRecord, examination: Examination, names: Sequence[InterventionName]) -> list[Cell]:
     effects = (effect(site, name) for name in names)
     return [
-        Cell(site.name),
+        Cell(site.name, site.part),
         Cell(ABSENT, verdict=site.verdict),
         *(estimate_cell(estimate) for estimate in effects),
         estimate_cell(at_local_window(site, examination)),

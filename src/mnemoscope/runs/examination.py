@@ -78,23 +78,53 @@ class ComparisonRecord(Record):
 class ProbeRecord(Record):
     """What a linear probe of the answer gains from the read over the site's own input (D15), in nats per answer.
 
-    `gain` is held-out; `shuffled` is the same gain with reads of other sequences: the control.
+    `gain` is held-out; `shuffled` is the same gain with reads of other sequences: the control. `untrained` is the gain
+    from the reads of a copy with fresh parameters, on the same answers: the floor; `above_untrained` is the paired
+    difference, on which "stored" rests. Both are None where there is no such copy.
     """
 
     gain: Estimate
     shuffled: Estimate
     n_answers: int
+    untrained: Estimate | None = None
+    above_untrained: Estimate | None = None
+
+    @property
+    def stored(self) -> Estimate:
+        """What counts as stored: the gain above the floor, or the gain where there is no floor."""
+        return self.gain if self.above_untrained is None else self.above_untrained
 
 
 class PatchingRecord(Record):
     """State patching (D5) at token `at`: the part of the difference between two runs that the site's state carries.
 
     `denoise` is what the clean state restores in a corrupt run, `noise` what a corrupt state destroys in a clean one.
+    The state is exchanged by running the module on the other run's history (`by` "history"), or where that cannot be
+    done, by writing into what the model remembers (`by` "state"), which the continuation self-test must allow.
     """
 
     at: int
     denoise: Estimate | None
     noise: Estimate | None
+    by: Literal["history", "state"] = "history"
+
+
+class ContinuationRecord(Record):
+    """The continuation self-test: whether a model that goes on from its state computes what it computes in one piece.
+
+    `way` is how it is made to go on, the rest of a sequence in one call ("multi") or token by token ("step"); None
+    where states must not be taken out or exchanged, and `reason` says why. `in_one_call` and `token_by_token` are the
+    largest errors in standard deviations of the outputs, at most 0.001 being allowed; None where that way did not run.
+    `needs_positions` says that it is right only if told the positions of its tokens.
+    """
+
+    way: Literal["multi", "step"] | None
+    in_one_call: float | None
+    token_by_token: float | None
+    needs_positions: bool
+    n_sequences: int
+    n_tokens: int
+    reason: str = ""
 
 
 class SiteRecord(Record):
@@ -103,7 +133,9 @@ class SiteRecord(Record):
     `effects[locus][intervention]` is the paired loss increase. `share` is the Shapley share of the headroom, as a
     fraction. `necessity` is the optimal-constant effect over the headroom, `sufficiency` is one minus the effect of
     switching every other route off over the headroom. `members` are the sites of a group, which are switched off
-    together; `comparisons` are what the verdict rests on.
+    together; `comparisons` are what the verdict rests on. `part` says which part of a memory it is ("head 2 of 4").
+    `unmeasured` says why the "state", the "probe" or the "patching" of a site could not be measured, by these names; of
+    a part, also the "contribution", the "gate" or the "addressing".
     """
 
     name: str
@@ -118,8 +150,10 @@ class SiteRecord(Record):
     sufficiency: float | None = None
     measures: dict[str, float] = Field(default_factory=dict)
     members: list[str] = Field(default_factory=list)
+    part: str = ""
     probe: ProbeRecord | None = None
     patching: PatchingRecord | None = None
+    unmeasured: dict[str, str] = Field(default_factory=dict)
     comparisons: list[ComparisonRecord] = Field(default_factory=list)
     verdict: Verdict | None = None
     because: str = ""
@@ -181,6 +215,7 @@ class Examination(Record):
     headroom. `margin` is the equivalence margin in nats. `constant_output_loss` is what the best constant output
     costs: a model that does not beat it is untrained. `n_tuning` of the calibration sequences chose among fitted
     constants. `look` of `looks` planned looks at the test sequences decided; `missing` says what was left unmeasured.
+    `continuation` is the self-test of going on from a state; None where no state had to be taken out or exchanged.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -207,6 +242,7 @@ class Examination(Record):
     look: int = 1
     looks: int = 1
     missing: list[str] = Field(default_factory=list)
+    continuation: ContinuationRecord | None = None
     base: PositionCurve | None
     prescriptions: list[PrescriptionRecord]
     replay: str

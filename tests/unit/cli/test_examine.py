@@ -83,6 +83,17 @@ def test_a_dry_run_writes_nothing(folder: Path):
     assert [path.name for path in folder.iterdir() if path.name != "__pycache__"] == ["model.py"]
 
 
+def test_heads_are_planned_one_by_one_and_together(folder: Path):
+    words = ["--sites", "memory[heads of 2]", "--routes", "mix", "--dry-run"]
+    done = mnemoscope("examine", "model.py:model", "--data", RECALL, *words, *FAST, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    for expected in ("memory[head 0]", "memory[head 1]", "heads of memory"):
+        assert expected in done.stdout
+    unknown = mnemoscope("examine", "model.py:model", "--data", RECALL, "--sites", "memory", "--heads", cwd=folder)
+    assert unknown.returncode == 2
+    assert "write memory[heads of N], N one of 2, 4, 8" in unknown.stderr
+
+
 def test_ctrl_c_keeps_what_is_finished_and_says_what_is_missing(folder: Path):
     done = mnemoscope("examine", "model.py:interrupted", "--sites", "memory", *FAST, "--test", "64", cwd=folder)
     assert done.returncode == 130, done.stderr

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
-from mnemoscope.examination.subject.outputs import first_tensor, named_parts, tensors_in, with_first_tensor, with_parts
+from mnemoscope.contracts.outputs import first_tensor, named_parts, tensors_in, with_first_tensor, with_parts
 
 X, Y, Z = torch.zeros(1), torch.ones(2), torch.full((3,), 2.0)
 Pair = namedtuple("Pair", ["one", "other"])

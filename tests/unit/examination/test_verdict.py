@@ -94,12 +94,12 @@ def test_an_open_conditional_effect_leaves_redundancy_open(verdict: str):
 
 def test_flags():
     harmful = replace(LOAD_BEARING, optimal_constant=Estimate(value=-1.0, low=-1.1, high=-0.9))
-    assert any(flag.startswith("harmful") for flag in flags_of(harmful, NOTHING, None, reachable=True))
-    assert any(flag.startswith("disconnected") for flag in flags_of(LOAD_BEARING, MUCH, None, reachable=False))
-    assert any(flag.startswith("noisy") for flag in flags_of(CASES["constant-bias"], MUCH, None, reachable=True))
+    assert any(flag.startswith("harmful") for flag in flags_of(harmful, None, NOTHING, None, reachable=True))
+    assert any(flag.startswith("disconnected") for flag in flags_of(LOAD_BEARING, None, MUCH, None, reachable=False))
+    assert any(flag.startswith("noisy") for flag in flags_of(CASES["constant-bias"], "constant-bias", MUCH, None, True))
     bank = replace(CASES["constant-bias"], single_vector=NOTHING)
-    assert "uniform" in flags_of(bank, NOTHING, 1.0, reachable=True)
-    assert "winner-take-all" in flags_of(bank, NOTHING, 0.01, reachable=True)
+    assert "uniform" in flags_of(bank, "constant-bias", NOTHING, 1.0, reachable=True)
+    assert "winner-take-all" in flags_of(bank, "constant-bias", NOTHING, 0.01, reachable=True)
 
 
 @pytest.mark.parametrize(("stored", "starving"), [(True, True), (None, True), (False, False)])
@@ -107,9 +107,32 @@ def test_only_a_memory_without_content_and_without_gradient_is_starved(stored: b
     assert decide(replace(DECORATIVE, stored=stored, starving=starving), 100).verdict == "decorative"
 
 
+def flags_of_decided(facts: Facts) -> list[str]:
+    return flags_of(facts, decide(facts, 100).verdict, MUCH, None, reachable=True)
+
+
 def test_stored_and_not_used_is_said():
-    assert "stored, not used" in flags_of(replace(DECORATIVE, stored=True), None, None, True)[0]
-    assert flags_of(replace(LOAD_BEARING, stored=True), None, None, True) == []
+    assert flags_of_decided(replace(DECORATIVE, stored=True)) == [
+        "stored, not used: a probe finds the answer in the read"
+    ]
+    assert flags_of_decided(replace(LOAD_BEARING, stored=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "changes"),
+    [
+        ("not-demanded", {"headroom": NOTHING}),
+        ("untrained", {"gain": NOTHING}),
+        ("redundant", {"conditional": MUCH}),
+        (None, {"routes_known": False}),
+        ("inconclusive", {"conditional": OPEN}),
+    ],
+)
+@pytest.mark.parametrize("of", ["decorative", "constant-bias"])
+def test_nothing_is_said_of_use_where_the_verdict_leaves_it_open(verdict: str, changes: dict[str, object], of: str):
+    facts = replace(CASES[of], stored=True, **changes)
+    assert decide(facts, 100).verdict == verdict
+    assert flags_of_decided(facts) == []
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Calibration: what is finished is kept, what is wrong is counted, and intervals hold what they say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mnemoscope.examination.judgement.family import Level
 from mnemoscope.experiments import calibrate as running
 from mnemoscope.experiments import coverage
 from mnemoscope.experiments.calibration import Calibration, Instance, markdown, summary, table
@@ -108,6 +110,63 @@ def test_intervals_hold_the_mean_of_a_bank_as_often_as_they_say(monkeypatch: pyt
     assert 0.92 <= found.share <= 0.98
     monkeypatch.setattr(coverage.Bootstrap, "means", _half_as_wide(coverage.Bootstrap.means))
     assert coverage.interval_coverage(0, n_samples=400, n_resamples=1000).share < 0.8
+
+
+@pytest.fixture
+def skewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bank of three skewed effects on the same sequences."""
+    rng = np.random.default_rng(0)
+    bank = rng.exponential(size=(9999, 1)) + rng.normal(size=(9999, 3))
+    monkeypatch.setattr(coverage, "bank_of_effects", lambda seed: bank)
+    monkeypatch.setattr(coverage, "SAMPLE_SIZE", 192)
+
+
+@pytest.mark.usefixtures("skewed")
+def test_looks_and_a_family_share_what_they_are_allowed():
+    found = coverage.sequential_coverage(0, n_examinations=100, n_resamples=200, alpha=0.2)
+    assert found.looks == (64, 128, 192)
+    assert found.n_effects == 3
+    assert 0.08 <= found.familywise_error <= 0.27
+    assert found.share >= 0.85
+    assert sum(found.stopped) == 100
+    assert found.stopped[1] > 0
+    assert "at any of 3 looks (64, 128, 192 sequences" in str(found)
+
+
+@pytest.mark.usefixtures("skewed")
+@pytest.mark.parametrize("dropped", ["looks", "holm"])
+def test_peeking_or_a_family_without_adjustment_is_seen(dropped: str, monkeypatch: pytest.MonkeyPatch):
+    def naive(level: Level, tests: int = 1) -> float:
+        return 1 - level.alpha / tests if dropped == "looks" else _CONFIDENCE(level, 1)
+
+    monkeypatch.setattr(Level, "confidence", naive)
+    found = coverage.sequential_coverage(0, n_examinations=60, n_resamples=200, alpha=0.2)
+    assert found.familywise_error > 0.27
+
+
+_CONFIDENCE = Level.confidence
+
+
+def test_the_bank_of_effects_pairs_them_on_the_same_sequences():
+    bank = coverage.bank_of_effects(0, n=500)
+    assert bank.shape == (500, coverage.EFFECTS)
+    assert np.array_equal(bank[:, 0], coverage.bank_of_differences(0, n=500))
+    assert bank.std(0).min() > 0
+
+
+@pytest.mark.parametrize(("n_false", "n_holding", "accepted"), [(7, 372, True), (8, 400, False), (0, 371, False)])
+def test_looks_are_part_of_the_acceptance_and_of_the_page(n_false: int, n_holding: int, accepted: bool):
+    looks = coverage.SequentialCoverage(
+        looks=(3, 6, 9),
+        n_effects=4,
+        n_examinations=100,
+        n_false=n_false,
+        n_holding=n_holding,
+        stopped=(0, 10, 90),
+    )
+    found = replace(calibration(instance("G1", 0), n_holding=95), looks=looks)
+    assert (not found.failures) == accepted
+    assert str(looks) in markdown(found, "Title", "x")
 
 
 def _half_as_wide(means):

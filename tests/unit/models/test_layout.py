@@ -68,7 +68,7 @@ def test_spaces_do_not_matter(memory: MixerConfig):
 
 
 ALTERNATIVES = "is neither a memory, nor memory(option=value), nor a | b, nor a >> b, nor (a, b) * n"
-LITERAL = "must be a number, True, False, None or a string"
+LITERAL = "must be a number, True, False, None, a string or a tuple of them"
 KNOWN = "known: " + ", ".join(sorted([*MEMORIES, *PRESETS]))
 ATTENTION_OPTIONS = "known: convolution, n_heads, normalise_qk, positions, smallest_window, window"
 

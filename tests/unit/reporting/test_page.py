@@ -185,7 +185,7 @@ def test_groups_subsets_controls_and_what_decides_have_their_tables():
         "demanding: 5.2 % of the scored positions, 480 sequences, headroom 3.00 nats, margin 0.060 nats",
         "my own: 480 sequences",
         "best constant of each position 0.010 [-0.010, 0.030] 99.17 % below the margin",
-        "blocks.1.memory 0.010 [-0.010, 0.030] -0.010 [-0.020, 0.000] 2048 24 1.0 % [-2.0 %, 4.0 %]",
+        "blocks.1.memory 0.010 [-0.010, 0.030] – -0.010 [-0.020, 0.000] 2048 24 history 1.0 % [-2.0 %, 4.0 %]",
         "shuffled reads, blocks.2.memory ✗ failed a probe gains 0.100 nats",
         "decided at look 2 of 3 planned ones, which leaves intervals of 98.77 %",
         "512 others to fit the constants, 128 of which chose among the fitted",

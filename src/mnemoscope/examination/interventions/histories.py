@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mnemoscope.examination.interventions import reads
-from mnemoscope.examination.interventions.reads import Window, run_again, window_input
+from mnemoscope.examination.interventions.reads import run_again, window_input
 from mnemoscope.examination.subject.calls import Call, Seen
 
 
@@ -108,10 +108,6 @@ class WriteFreeze:
             rows, now = index // (n_tokens - first), index % (n_tokens - first) + first
             positions = torch.cat([written.expand(len(index), -1), now[:, None] + local], dim=1)
             yield x[rows[:, None], positions], Seen(rows, positions)
-
-
-RUNNING_AGAIN = (Window, HistorySwap, WriteFreeze)
-"""Interventions that call the module again: what happens inside it must not be answered from a record."""
 
 
 def _require_module(call: Call, name: str) -> None:

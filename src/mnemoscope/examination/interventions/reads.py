@@ -8,11 +8,11 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from mnemoscope.contracts import Windowed
+from mnemoscope.contracts.outputs import first_tensor
 from mnemoscope.examination.subject.adapters import reach_of
 from mnemoscope.examination.subject.adapters.masking import can_mask, masked
 from mnemoscope.examination.subject.calls import Call, Seen, called_again, sequence_of
 from mnemoscope.examination.subject.held import held
-from mnemoscope.examination.subject.outputs import first_tensor
 
 
 @runtime_checkable
@@ -172,7 +172,7 @@ def window_input(call: Call) -> Float[Tensor, "b t d"]:
 MAX_UNFOLDED_VALUES = 2**24
 
 
-def unfolded(call: Call, window: int) -> Float[Tensor, "b t out"]:
+def unfolded(call: Call, window: int) -> Float[Tensor, "b t *out"]:
     """Outputs of a causal module when each position is given its own window of the input and nothing before it.
 
     Masks, position numbers and position embeddings are cut with their tokens.
@@ -193,7 +193,7 @@ def unfolded(call: Call, window: int) -> Float[Tensor, "b t out"]:
     return torch.cat([head, torch.cat(rest).unflatten(0, (n_rows, n_after))], dim=1)
 
 
-def run_again(call: Call, x: Float[Tensor, "b t d"], seen: Seen | None = None) -> Float[Tensor, "b t out"]:
+def run_again(call: Call, x: Float[Tensor, "b t d"], seen: Seen | None = None) -> Float[Tensor, "b t *out"]:
     """The module on another input, called as it was called; its hooks stay out of it.
 
     `seen` says which tokens x holds, where these are not the first ones of the same rows and the module is told

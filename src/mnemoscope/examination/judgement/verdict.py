@@ -131,8 +131,13 @@ class Row:
     needs_routes: bool = True
 
 
+def no_better_than_constant(gain: Estimate | None) -> bool:
+    """Whether a model is untrained: surely no better than the best constant output."""
+    return gain is not None and gain.high < UNTRAINED_NATS
+
+
 def _is_untrained(facts: Facts) -> bool:
-    return facts.gain is not None and facts.gain.high < UNTRAINED_NATS
+    return no_better_than_constant(facts.gain)
 
 
 def _is_not_demanded(facts: Facts) -> bool:
@@ -265,16 +270,22 @@ def _inconclusive(facts: Facts, n_test: int) -> Decision:
     return Decision(verdict="inconclusive", because=straddling, required_sequences=max(required, n_test + 1))
 
 
-def flags_of(facts: Facts, resample: Estimate | None, entropy: float | None, reachable: bool) -> list[str]:
-    """Remarks beside the verdict."""
+def flags_of(
+    facts: Facts, verdict: Verdict | None, resample: Estimate | None, entropy: float | None, reachable: bool
+) -> list[str]:
+    """Remarks beside the verdict; what explains one verdict stands beside no other.
+
+    A memory of data that do not ask for it may hold the answer, and one that is a backup is used when it is needed: of
+    neither can be said that what it stores is not used.
+    """
     flags = []
     if facts.without_content.high < -facts.margin:
         flags.append("harmful: the best constant is better than the memory")
     if not reachable:
         flags.append("disconnected: even a large random read changes no loss")
-    if _is_constant_bias(facts) and facts.above(resample):
+    if verdict == "constant-bias" and facts.above(resample):
         flags.append("noisy: another sequence's read does harm")
-    if facts.stored and _is_decorative(facts):
+    if verdict == "decorative" and facts.stored:
         flags.append("stored, not used: a probe finds the answer in the read")
     if facts.single_vector is not None and entropy is not None and facts.below(facts.optimal_constant):
         flags += ["uniform"] if entropy > 0.98 else ["winner-take-all"] if entropy < 0.1 else []

@@ -4,11 +4,13 @@ What it says: two linear probes of the answer are fitted, one on the site's own 
 and the read; the gain is what the second is better, in nats per answer, on sequences held out from both. Input that
 already holds the answer leaves nothing to gain. How to read it: with a verdict of "not missed", a gain says *stored and
 not used*, no gain says *not stored*. Compare with the gain on reads of other sequences, which is 0 up to overfitting.
-Traps: a probe finds structure in untrained memories too; a linear probe misses what only a deep one could tell; answers
-are cut to the 128 most frequent; inputs wider than 128 are cut to one score for each answer, by ridge regression on
-half of the sequences that fit; with few sequences or many answers the gain falls below what is stored, since the wider
-probe fits more noise. Cost: one pass over the calibration sequences and some dozen small logistic regressions a site,
-about a second; for wide inputs three eigenvalue problems with as many rows as half of those that fit.
+Traps: a probe finds structure in untrained memories too, so that the verdict takes only what it gains above the reads
+of a copy with fresh parameters (`examination/protocol/controls.py`) as stored; a linear probe misses what only a deep
+one could tell; answers are cut to the 128 most frequent; inputs wider than 128 are cut to one score for each answer, by
+ridge regression on half of the sequences that fit; with few sequences or many answers the gain falls below what is
+stored, since the wider probe fits more noise. Cost: one pass over the calibration sequences and some dozen small
+logistic regressions a site, about a second, and as much again for the untrained copy; for wide inputs three eigenvalue
+problems with as many rows as half of those that fit.
 
 Source: Alain & Bengio 2016 (arXiv 1610.01644); control by shuffling after Hewitt & Liang 2019 (arXiv 1909.03368).
 """

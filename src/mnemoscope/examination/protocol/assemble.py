@@ -28,6 +28,7 @@ from mnemoscope.examination.protocol.part import CONSTANT_OUTPUT, Part, Player
 from mnemoscope.examination.subject.sites import Sites
 from mnemoscope.runs.examination import (
     ComparisonRecord,
+    ContinuationRecord,
     ControlRecord,
     Estimate,
     Examination,
@@ -62,6 +63,8 @@ class Measured:
         measures: by site, then name.
         probes: what a probe of the answer gained at each site.
         patchings: what exchanging the state of each site or group carried over.
+        unmeasured: by site or group, then by name, why something was not measured.
+        continuation: the self-test of going on from a state.
         controls: control arms.
         level: what is left of 5 % at this look.
         missing: what was left unmeasured.
@@ -82,6 +85,8 @@ class Measured:
     patchings: Mapping[str, PatchingRecord]
     controls: list[ControlRecord]
     level: Level
+    unmeasured: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    continuation: ContinuationRecord | None = None
     missing: list[str] = field(default_factory=list)
     replay: str
     warnings: list[str]
@@ -153,6 +158,7 @@ class _Assembly:
             look=m.level.look + 1,
             looks=len(m.level.fractions),
             missing=m.missing,
+            continuation=m.continuation,
             base=self._curve(()),
             prescriptions=[row for site in memories for row in prescribe(site)],
             replay=m.replay,
@@ -178,6 +184,10 @@ class _Assembly:
                 "sufficiency": part.sufficiency(members) if known else None,
                 "probe": self.measured.probes.get(player.name),
                 "patching": self.measured.patchings.get(player.name),
+                "unmeasured": {
+                    **({} if player.site is None else player.site.left_out),
+                    **self.measured.unmeasured.get(player.name, {}),
+                },
                 "comparisons": [
                     ComparisonRecord(name=name, effect=effect, outcome=outcome)
                     for name, (effect, outcome) in outcomes(facts).items()
@@ -185,7 +195,11 @@ class _Assembly:
                 "verdict": decision.verdict,
                 "because": decision.because,
                 "flags": flags_of(
-                    facts, plain.effects["read"].get("resample"), plain.measures.get("addressing_entropy"), reachable
+                    facts,
+                    decision.verdict,
+                    plain.effects["read"].get("resample"),
+                    plain.measures.get("addressing_entropy"),
+                    reachable,
                 ),
                 "required_sequences": decision.required_sequences,
                 "without": self._curve(("off", *sorted(members))) if subset == ALL else None,
@@ -221,7 +235,7 @@ class _Assembly:
         probe = self.measured.probes.get(player.name)
         if probe is None:
             return None
-        return probe.gain.low > 0 and probe.gain.value >= STORED_OF_HEADROOM * part.headroom_nats
+        return probe.stored.low > 0 and probe.stored.value >= STORED_OF_HEADROOM * part.headroom_nats
 
     def _starving(self, plain: SiteRecord) -> bool:
         share, gate = plain.measures.get("gradient_share", 1.0), plain.measures.get("gate_mean", 1.0)
@@ -258,6 +272,7 @@ class _Assembly:
             horizon=part.horizon(player.name),
             horizon_method=m.methods.get(player.name, "none"),
             measures=dict(m.measures.get(player.name, {})),
+            part="" if site is None else site.portion,
         )
 
     def _is_large_enough(self, subset: str) -> bool:

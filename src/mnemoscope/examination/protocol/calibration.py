@@ -15,8 +15,9 @@ from mnemoscope.examination.protocol.horizon import Method, horizon_method
 from mnemoscope.examination.protocol.part import Player
 from mnemoscope.examination.running.replay import Replayer
 from mnemoscope.examination.running.tape import Tape
+from mnemoscope.examination.subject.heads import fits
 from mnemoscope.examination.subject.losses import Loss, score
-from mnemoscope.examination.subject.sites import Point, Site, Sites, matches
+from mnemoscope.examination.subject.sites import Point, Site, Sites
 
 DEFAULT_LOCAL_WINDOW = 4
 ALL_MEMORIES = "(memories)"
@@ -88,17 +89,20 @@ def split(model: nn.Module, loss: Loss, batches: list[Any], budget: Budget) -> t
 
 
 def groups_of(sites: Sites, patterns: Mapping[str, Sequence[str]] | None) -> tuple[Player, ...]:
-    """The user's groups of memories by path patterns; without any, all memories together where there are several.
+    """The parts of each memory, and the user's groups by path patterns; without any, all memories where there are more.
 
     Raises:
         ValueError: a pattern that matches no memory site, or a name that is taken.
     """
     names = [site.name for site in sites.memories]
+    parts = _parts_together(sites)
     if patterns is None:
-        return (Player(name=ALL_MEMORIES, members=tuple(names), site=None),) if len(names) > 1 else ()
-    found = []
+        everything = Player(name=ALL_MEMORIES, members=tuple(names), site=None)
+        is_new = len(names) > 1 and all(group.members != everything.members for group in parts)
+        return (*parts, everything) if is_new else parts
+    found = list(parts)
     for group, wanted in patterns.items():
-        members = tuple(name for name in names if any(matches(name, pattern) for pattern in wanted))
+        members = tuple(name for name in names if any(fits(name, pattern) for pattern in wanted))
         if group in names or not members or isinstance(wanted, str):
             raise ValueError(
                 f"examine: group {group!r} must have a name of its own and patterns, in a list, that match memory "
@@ -106,6 +110,22 @@ def groups_of(sites: Sites, patterns: Mapping[str, Sequence[str]] | None) -> tup
             )
         found.append(Player(name=group, members=members, site=None))
     return tuple(found)
+
+
+def _parts_together(sites: Sites) -> tuple[Player, ...]:
+    """What several parts of a memory are together, so that parts that back each other up are seen."""
+    of: dict[str, list[Site]] = {}
+    for site in sites.memories:
+        of.setdefault(site.of or site.name, []).append(site)
+    return tuple(
+        Player(
+            name=f"{'heads' if all('[head ' in part.name for part in parts) else 'parts'} of {name}",
+            members=tuple(part.name for part in parts),
+            site=None,
+        )
+        for name, parts in of.items()
+        if len(parts) > 1
+    )
 
 
 def calibrate(
@@ -156,9 +176,13 @@ def _methods(
 ) -> tuple[dict[str, Method], list[str]]:
     methods: dict[str, Method] = {}
     warnings = []
+    of_whole: dict[str, Method] = {}
     for site in (*sites.memories, *sites.routes):
-        methods[site.name], warning = horizon_method(site, replayer.modules, replayer, tape)
-        warnings += [warning] if warning else []
+        whole = site.of or site.name
+        if whole not in of_whole:
+            of_whole[whole], warning = horizon_method(site, replayer.modules, replayer, tape)
+            warnings += [warning] if warning else []
+        methods[site.name] = of_whole[whole]
     for group in groups:
         of_members: list[Method] = [methods[name] for name in group.members]
         methods[group.name] = "none" if "none" in of_members else of_members[0]

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from mnemoscope.examination.budget import Budget
+from mnemoscope.examination.interventions.histories import WriteFreeze
+from mnemoscope.examination.interventions.inner import Inside, is_inside
 from mnemoscope.examination.interventions.reads import (
     Constant,
     PositionConstant,
@@ -264,5 +266,32 @@ def fixed_edits(
 
 def window_edit(site: Site, tokens: int) -> list[Edit]:
     """Only the last tokens in memory."""
+    return history_edit(site, Window(tokens))
+
+
+def history_edit(site: Site, history: Window | WriteFreeze) -> list[Edit]:
+    """Another history at a site; of a part, where it is read, since behind the owner's projection parts are mixed."""
     assert site.whole is not None
-    return [Edit(site.whole, Window(tokens))]
+    read, channels = site.loci["read"], site.channels
+    if channels is None:
+        return [Edit(site.whole, history)]
+    if is_inside(site.owner, read):
+        inside = Inside(history, site.whole.path, replace(read, channels=None), (channels,))
+        return [Edit(site.whole, inside)]
+    return [Edit(replace(site.whole, channels=channels), history)]
+
+
+def together(edits: Sequence[Edit]) -> list[Edit]:
+    """Edits of several parts of one module as one, since each answers for its module's whole output."""
+    found: dict[Point, Edit] = {}
+    rest: list[Edit] = []
+    for edit in edits:
+        other = found.get(edit.point)
+        if not isinstance(edit.intervention, Inside):
+            rest.append(edit)
+        elif other is None:
+            found[edit.point] = edit
+        else:
+            assert isinstance(other.intervention, Inside)
+            found[edit.point] = Edit(edit.point, other.intervention.with_parts(edit.intervention.parts))
+    return [*rest, *found.values()]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from mnemoscope.examination.interventions.reads import window_input
 from mnemoscope.examination.measures import gradient_share
 from mnemoscope.examination.protocol.fit import frozen
-from mnemoscope.examination.protocol.observed import Observed, measured, rows
+from mnemoscope.examination.protocol.observed import Observed, Taken, measured, rows
 from mnemoscope.examination.running.editing import Edit, edited
 from mnemoscope.examination.subject.announced_states import announced_states
 from mnemoscope.examination.subject.calls import Call
@@ -41,9 +42,17 @@ class _Keep:
 
 
 def measure(
-    model: nn.Module, loss: Loss, batch: Any, memories: Sequence[Site], routes: Sequence[Site]
+    model: nn.Module,
+    loss: Loss,
+    batch: Any,
+    memories: Sequence[Site],
+    routes: Sequence[Site],
+    states: Mapping[str, Taken] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Measures of every site and route by name, from one forward and one backward pass of a batch."""
+    """Measures of every site and route by name, from one forward and one backward pass of a batch.
+
+    `states` are those of sites that announce none (see `protocol.streaming`).
+    """
     sites, modules = (*memories, *routes), dict(model.named_modules())
     reads = {site.loci["read"] for site in sites}
     keepers = {point: _Keep(slopes=point in reads) for site in sites for point in _points(site)}
@@ -57,7 +66,10 @@ def measure(
             stack.callback(hook.remove)
         total = score(loss, model, batch).per_sequence.sum()
         slopes = _slopes(total, {point: keepers[point] for point in reads})
-    seen = {site.name: _observed(site, keepers, slopes, streams, modules) for site in sites}
+    seen = {
+        site.name: replace(_observed(site, keepers, slopes, streams, modules), taken=(states or {}).get(site.name))
+        for site in sites
+    }
     shares = gradient_share(
         {name: torch.cat([rows(value) for value in of.read]) for name, of in seen.items()},
         {name: torch.cat([rows(value) for value in of.slope]) for name, of in seen.items()},
@@ -92,7 +104,7 @@ def _observed(
         contribution=added,
         residual=_residual(site, streams, added),
         state=_state(site, seen, owned, modules),
-        owner=None if site.owner is None else modules[site.owner],
+        owner=None if site.owner is None or site.channels is not None else modules[site.owner],
         own_input=_input_of(owned),
     )
 

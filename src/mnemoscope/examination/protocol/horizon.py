@@ -1,19 +1,21 @@
 """Whether, and how, a site's history can be cut to its last tokens."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import nn
 
 from mnemoscope.contracts import Slots, Windowed
-from mnemoscope.examination.interventions.reads import unfolded, window_input
+from mnemoscope.contracts.outputs import first_tensor
+from mnemoscope.examination.interventions.inner import Inside, is_inside
+from mnemoscope.examination.interventions.reads import Window, unfolded, window_input
 from mnemoscope.examination.running.editing import Edit, edited
 from mnemoscope.examination.running.replay import Replayer
 from mnemoscope.examination.running.tape import Tape
 from mnemoscope.examination.subject.adapters.masking import can_mask, masked
 from mnemoscope.examination.subject.calls import Call, called_again
 from mnemoscope.examination.subject.held import held
-from mnemoscope.examination.subject.outputs import first_tensor
 from mnemoscope.examination.subject.sites import Site
 
 Method = Literal["windowed", "unfolded", "none"]
@@ -35,6 +37,29 @@ class _Capture:
 def horizon_method(site: Site, modules: dict[str, nn.Module], replayer: Replayer, tape: Tape) -> tuple[Method, str]:
     """How the horizon of a site is measured, and a warning where it cannot be.
 
+    For a part of a site inside its module, the read under the widest window must lead to the output that there was.
+    """
+    whole = replace(site, name=site.of or site.name)
+    method, warning = _method_of(whole, modules, replayer, tape)
+    if method == "none" or site.channels is None or not is_inside(site.owner, site.loci["read"]):
+        return method, warning
+    call = _call_of(whole, modules, replayer, tape)
+    if call is None:
+        return "none", f"{whole.name}: did not run"
+    read = replace(site.loci["read"], channels=None)
+    inside = Inside(Window(call.value.shape[1]), site.owner or "", read, (site.channels,))
+    try:
+        again = inside.apply(call)
+    except Exception as error:  # whatever a foreign module objects to
+        return "none", f"{whole.name}: the history of its parts cannot be cut: {type(error).__name__}: {error}"
+    if not _same(again, call.value):
+        return "none", f"{whole.name}: the history of its parts cannot be cut: its read leads to another output"
+    return method, warning
+
+
+def _method_of(site: Site, modules: dict[str, nn.Module], replayer: Replayer, tape: Tape) -> tuple[Method, str]:
+    """Of a whole site.
+
     Attention of Hugging Face models is windowed by its mask, if the widest window gives what it gave. Any other module
     that cannot answer for windows itself is run on unfolded windows of its input, if it takes one sequence and its
     output at a position depends on no later input: outputs for a shortened input must agree.
@@ -46,10 +71,7 @@ def horizon_method(site: Site, modules: dict[str, nn.Module], replayer: Replayer
         return "none", ""
     if isinstance(module, Windowed):
         return "windowed", ""
-    capture = _Capture()
-    with edited(modules, [Edit(site.whole, capture)]):
-        replayer.loss(replayer.model, tape.batch)
-    call = capture.call
+    call = _call_of(site, modules, replayer, tape)
     if call is None:
         return "none", f"{site.name}: did not run"
     names = replayer.held.changed(within=module)
@@ -61,11 +83,24 @@ def horizon_method(site: Site, modules: dict[str, nn.Module], replayer: Replayer
     except Exception as error:  # whatever a foreign module objects to on other lengths
         return "none", f"{site.name}: its history cannot be cut: {type(error).__name__}: {error}{kept}"
     expected = call.value[:, :checked]
-    scale = float(expected.abs().max().clamp_min(1e-12))
-    if again.shape != expected.shape or float((again - expected).abs().max()) > _tolerance(call.value) * scale:
+    if not _same(again, expected):
         on = "more than its input" if kept else "later inputs"
         return "none", f"{site.name}: its history cannot be cut: outputs depend on {on}{kept}"
     return ("windowed" if by_mask else "unfolded"), ""
+
+
+def _call_of(site: Site, modules: dict[str, nn.Module], replayer: Replayer, tape: Tape) -> Call | None:
+    """How the owner is called on a batch; None if it is not."""
+    assert site.whole is not None
+    capture = _Capture()
+    with edited(modules, [Edit(site.whole, capture)]):
+        replayer.loss(replayer.model, tape.batch)
+    return capture.call
+
+
+def _same(again: torch.Tensor, expected: torch.Tensor) -> bool:
+    scale = float(expected.abs().max().clamp_min(1e-12))
+    return again.shape == expected.shape and float((again - expected).abs().max()) <= _tolerance(expected) * scale
 
 
 def _again(call: Call, n_tokens: int, after_others: bool) -> torch.Tensor:

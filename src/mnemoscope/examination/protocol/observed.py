@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -34,6 +35,16 @@ SPECTRUM_ROWS = 1024
 """Reads whose singular values are computed, evenly spread over all."""
 
 
+class Taken(NamedTuple):
+    """States of some sequences at some places, the last of them after all tokens.
+
+    `is_map`: the last two axes are a map from what is asked to what is read, so that their rank means something.
+    """
+
+    values: Float[Tensor, "b n *s"]
+    is_map: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Observed:
     """Values at the points of a site, one tensor a call; empty where there is no such point.
@@ -43,6 +54,7 @@ class Observed:
         gate, addressing, contribution: as they were announced.
         residual: the stream that each contribution was added to.
         state: after every token, of some sequences.
+        taken: the same at some places, by running the model in pieces, where nothing is announced.
         owner: the module whose read it is, and `own_input` what it was called with; None where nobody knows.
     """
 
@@ -53,6 +65,7 @@ class Observed:
     contribution: Sequence[Tensor] = ()
     residual: Sequence[Tensor] = ()
     state: Tensor | None = None
+    taken: Taken | None = None
     owner: nn.Module | None = None
     own_input: Tensor | None = field(default=None)
 
@@ -148,11 +161,12 @@ def _of_slots(seen: Observed) -> dict[str, float]:
 
 
 def _of_state(seen: Observed) -> dict[str, float]:
-    state = seen.state
+    state = seen.state if seen.state is not None or seen.taken is None else seen.taken.values
     if state is None or state.ndim < 3:
         return {}
     found = {"state_growth": state_growth(state)}
-    if _one_matrix_a_head(state, seen.read[0]):
+    is_map = seen.taken.is_map if seen.state is None and seen.taken else _one_matrix_a_head(state, seen.read[0])
+    if is_map:
         # Sequences of a light load leave most of any state empty.
         found["state_share"] = max(state_rank_share(last) for last in state[:, -1])
     return found

@@ -35,9 +35,12 @@ from mnemoscope.examination.interventions.histories import HistorySwap
 from mnemoscope.examination.judgement.statistics import Bootstrap
 from mnemoscope.examination.running.editing import Edit, edited
 from mnemoscope.examination.subject.calls import Call, sequence_of
+from mnemoscope.examination.subject.continuation import Continuation, states_at, with_states
 from mnemoscope.examination.subject.intact import intact
-from mnemoscope.examination.subject.losses import logits_and_targets, prepare
+from mnemoscope.examination.subject.losses import input_device, logits_and_targets, prepare
+from mnemoscope.examination.subject.pieces import pieces_of
 from mnemoscope.examination.subject.sites import Point
+from mnemoscope.examination.subject.states import LayerState
 from mnemoscope.runs.examination import Estimate
 
 
@@ -152,7 +155,69 @@ def _patched(model: nn.Module, pair: Pair, owners: Sequence[str], local: int) ->
     clean, answers, clean_inputs = seen(pair.clean)
     corrupt, others, corrupt_inputs = seen(pair.corrupt)
     denoised, noised = run(pair.corrupt, swaps(clean_inputs))[0], run(pair.clean, swaps(corrupt_inputs))[0]
-    scored = (answers >= 0) & (torch.arange(answers.shape[1], device=answers.device) >= pair.at)
+    return _compared(clean, corrupt, denoised, noised, answers=answers, others=others, at=pair.at)
+
+
+def patch_states(model: nn.Module, pairs: Sequence[Pair], layers: Sequence[int], continuation: Continuation) -> Patched:
+    """The same by surgery: what the model remembers after `at` tokens is overwritten in some layers.
+
+    The tails of their convolutions stay their own, as does everything of other layers. All four runs go on from what
+    is remembered, so that they differ by the exchange alone. The model comes back as it was.
+
+    Args:
+        model: gives logits (b, t, vocab).
+        pairs: clean and corrupt batches of sequences without padding.
+        layers: of what the model remembers.
+        continuation: what the self-test said of this model.
+
+    Cost: a batch, four runs in two pieces and two of the first piece; where the model goes on rightly token by token
+    alone, as many calls for each second piece as it has tokens.
+
+    Raises:
+        ValueError: where the self-test refused the model, and as `patch` does.
+    """
+    with torch.no_grad():
+        parts = [_operated(model, pair, layers, continuation) for pair in pairs]
+    return Patched(*(torch.cat(column).double().cpu().numpy() for column in zip(*parts, strict=True)))
+
+
+def _operated(model: nn.Module, pair: Pair, layers: Sequence[int], continuation: Continuation) -> tuple[Tensor, ...]:
+    _require_fit(pair)
+    device = input_device(model)
+    (clean, answers), (corrupt, others) = (
+        (pieces_of(batch, device, every_row=True), prepare(batch, device)[1]) for batch in (pair.clean, pair.corrupt)
+    )
+
+    def states(tokens: Tensor) -> dict[int, LayerState]:
+        found = states_at(model, tokens, pair.at, continuation)
+        return {layer: found[layer] for layer in layers}
+
+    def run(tokens: Tensor, donor: dict[int, LayerState]) -> Float[Tensor, "b t vocab"]:
+        return with_states(model, tokens, pair.at, donor, continuation)[:, : answers.shape[1]].double()
+
+    return _compared(
+        run(clean, {}),
+        run(corrupt, {}),
+        run(corrupt, states(clean)),
+        run(clean, states(corrupt)),
+        answers=answers,
+        others=others,
+        at=pair.at,
+    )
+
+
+def _compared(
+    clean: Float[Tensor, "b t vocab"],
+    corrupt: Float[Tensor, "b t vocab"],
+    denoised: Float[Tensor, "b t vocab"],
+    noised: Float[Tensor, "b t vocab"],
+    *,
+    answers: Int[Tensor, "b t"],
+    others: Int[Tensor, "b t"],
+    at: int,
+) -> tuple[Tensor, ...]:
+    """Mean logit differences of the four runs, over scored positions from `at` on where the histories differ."""
+    scored = (answers >= 0) & (torch.arange(answers.shape[1], device=answers.device) >= at)
     foils = _foils(corrupt, answers, others)
     differences = [_difference(logits, answers, foils) for logits in (clean, corrupt, denoised, noised)]
     counted = scored & _apart(differences[0], differences[1], torch.maximum(clean.abs(), corrupt.abs()).amax())

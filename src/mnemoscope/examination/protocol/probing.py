@@ -16,7 +16,7 @@ from mnemoscope.examination.running.editing import Edit, edited
 from mnemoscope.examination.running.replay import Replayer
 from mnemoscope.examination.subject.losses import NextTokenLoss, prepare
 from mnemoscope.examination.subject.sites import Point, Site
-from mnemoscope.runs.examination import ProbeRecord
+from mnemoscope.runs.examination import Estimate, ProbeRecord
 
 ANSWERS_PER_SEQUENCE = 4
 
@@ -33,11 +33,30 @@ class _Keep:
         return call.value
 
 
-def probe_sites(replayer: Replayer, case: Case, batches: list[Any], budget: Budget) -> dict[str, ProbeRecord]:
-    """The probe of every memory whose read and input have one row for each position; only for losses of tokens."""
+def probe_sites(
+    replayer: Replayer, case: Case, batches: list[Any], budget: Budget, untrained: Replayer | None = None
+) -> dict[str, ProbeRecord]:
+    """The probe of every memory whose read and input have one row for each position; only for losses of tokens.
+
+    Args:
+        replayer: of the model.
+        case: its sites.
+        batches: calibration sequences.
+        budget: of the examination.
+        untrained: of a copy with fresh parameters, whose reads are the floor; None where there is none.
+    """
     sites = [site for site in case.sites.memories if site.owner is not None]
     if not isinstance(replayer.loss, NextTokenLoss) or not sites:
         return {}
+    gains = _gains(replayer, sites, batches, budget)
+    floors = (
+        {} if untrained is None else _gains(untrained, [site for site in sites if site.name in gains], batches, budget)
+    )
+    return {name: _record(found, floors.get(name), budget) for name, found in gains.items()}
+
+
+def _gains(replayer: Replayer, sites: list[Site], batches: list[Any], budget: Budget) -> dict[str, Gains]:
+    """What a probe gains at each site; the same answers at the same positions every time."""
     rows: dict[str, list[tuple[Tensor, Tensor]]] = {site.name: [] for site in sites}
     answers, sequences = [], []
     generator = torch.Generator().manual_seed(budget.seed)
@@ -57,9 +76,11 @@ def probe_sites(replayer: Replayer, case: Case, batches: list[Any], budget: Budg
     for site in sites:
         if len(rows[site.name]) == len(batches):
             read, own = (torch.cat(parts) for parts in zip(*rows[site.name], strict=True))
+            if not bool(torch.isfinite(read).all() and torch.isfinite(own).all()):
+                continue
             gains = stored_information(read, own, torch.cat(answers), torch.cat(sequences), generator)
             if gains is not None:
-                found[site.name] = _record(gains, budget)
+                found[site.name] = gains
     return found
 
 
@@ -78,6 +99,7 @@ def _seen(replayer: Replayer, batch: Any, sites: list[Site]) -> dict[Point, _Kee
         assert site.whole is not None
         keepers.setdefault(site.loci["read"], _Keep())
         keepers.setdefault(site.whole, _Keep())
+    replayer.restore_rng()
     with edited(replayer.modules, [Edit(point, keeper) for point, keeper in keepers.items()]):
         replayer.loss(replayer.model, batch)
     return keepers
@@ -102,15 +124,21 @@ def _at(
     return read[row, position].flatten(1).float().cpu(), own[row, position].flatten(1).float().cpu()
 
 
-def _record(gains: Gains, budget: Budget) -> ProbeRecord:
+def _record(gains: Gains, floor: Gains | None, budget: Budget) -> ProbeRecord:
     """Means over sequences, each with an interval."""
     _, inverse = gains.sequence.unique(return_inverse=True)
     n = int(inverse.max()) + 1
     counts = torch.bincount(inverse, minlength=n)
     bootstrap = Bootstrap(n, budget.n_resamples, budget.seed)
 
-    def estimate(values: Tensor) -> Any:
+    def estimate(values: Tensor) -> Estimate:
         per_sequence = torch.zeros(n, dtype=torch.float64).index_add_(0, inverse, values) / counts
         return bootstrap.mean(per_sequence.numpy().astype(np.float64))
 
-    return ProbeRecord(gain=estimate(gains.gain), shuffled=estimate(gains.shuffled), n_answers=gains.n_answers)
+    return ProbeRecord(
+        gain=estimate(gains.gain),
+        shuffled=estimate(gains.shuffled),
+        n_answers=gains.n_answers,
+        untrained=None if floor is None else estimate(floor.gain),
+        above_untrained=None if floor is None else estimate(gains.gain - floor.gain),
+    )

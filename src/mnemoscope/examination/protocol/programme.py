@@ -24,8 +24,10 @@ from mnemoscope.examination.protocol.conditions import (
     Fitted,
     coalitions,
     fixed_edits,
+    history_edit,
     removal_of_memory,
     removal_of_route,
+    together,
     window_edit,
 )
 from mnemoscope.examination.protocol.fit import Removal, fit_removals
@@ -75,10 +77,10 @@ class Programme:
             players[ROUTES] = long_range
         fitted = Fitted(self.replayer, case.tapes, players, self.budget, self.until)
         found: Conditions = {}
-        together = self._coalitions(bool(long_range))
-        for n, coalition in enumerate(together, start=1):
+        needed = self._coalitions(bool(long_range))
+        for n, coalition in enumerate(needed, start=1):
             found["off", *sorted(coalition)] = fitted.edits(coalition)
-            self.told(n / len(together))
+            self.told(n / len(needed))
         for site in case.sites.memories:
             found |= self._of_memory(site) | self._by_position(fitted, Player.of(site))
         for group in case.groups:
@@ -105,14 +107,16 @@ class Programme:
             found["contribution", site.name, "optimal_constant"] = self._constant_contribution(site)
         owner = owner_of(site, self.replayer.modules)
         if isinstance(owner, Slots):
-            found["single", site.name] = [Edit(site.loci["read"], Constant(owner.single_vector().detach()))]
+            vector = owner.single_vector().detach()
+            vector = vector if site.channels is None else site.channels.of(vector[None, None])[0, 0]
+            found["single", site.name] = [Edit(site.loci["read"], Constant(vector))]
         if "gate" in site.evidence:
             for name, value in (("gate_shut", 0.0), ("gate_open", 1.0)):
                 found["read", site.name, name] = [Edit(site.evidence["gate"], GateClamp(value, value))]
         if self.budget.write_freeze and self.case.methods[site.name] != "none" and site.whole is not None:
             at = self.case.profiles[site.whole].n_tokens // 2
             frozen = WriteFreeze(at, min(self.case.window, at))
-            found["read", site.name, "write_freeze"] = [Edit(site.whole, frozen)]
+            found["read", site.name, "write_freeze"] = history_edit(site, frozen)
         found["probe", site.name] = [Edit(site.loci["read"], Constant(self._large_random(site)))]
         return found | self._windows(site, (*self.budget.windows, self.case.window))
 
@@ -125,8 +129,8 @@ class Programme:
             found["read", group.name, name] = [edit for some in edits for edit in some]
         windows = [self._windows(site, (self.case.window,)) for site in members]
         if self.case.methods[group.name] != "none" and all(windows):
-            together = [edit for of in windows for edits in of.values() for edit in edits]
-            found["window", group.name, str(self.case.window)] = together
+            cut = [edit for of in windows for edits in of.values() for edit in edits]
+            found["window", group.name, str(self.case.window)] = together(cut)
         return found
 
     def _by_position(self, fitted: Fitted, player: Player) -> Conditions:

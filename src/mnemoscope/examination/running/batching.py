@@ -16,6 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mnemoscope.contracts import Batch
+from mnemoscope.contracts.outputs import named_parts, with_parts
 from mnemoscope.examination.interventions.reads import (
     Call,
     Constant,
@@ -29,7 +30,6 @@ from mnemoscope.examination.running.editing import Edit
 from mnemoscope.examination.running.replay import Replayer
 from mnemoscope.examination.running.tape import Tape
 from mnemoscope.examination.subject.losses import Scores, score
-from mnemoscope.examination.subject.outputs import named_parts, with_parts
 from mnemoscope.examination.subject.sites import Point
 
 TOLERANCE = 1e-5

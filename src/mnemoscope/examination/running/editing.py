@@ -3,7 +3,7 @@
 Hooks are functions of this file with their arguments bound, not functions made anew: they are set for every run.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from mnemoscope.contracts import listening
+from mnemoscope.contracts.outputs import first_tensor, with_first_tensor
+from mnemoscope.examination.interventions.inner import RUNNING_AGAIN
 from mnemoscope.examination.interventions.reads import Call, Intervention
 from mnemoscope.examination.subject.inputs import Rows, input_tensor, with_input_tensor
-from mnemoscope.examination.subject.outputs import first_tensor, with_first_tensor
 from mnemoscope.examination.subject.sites import Point
 
 
@@ -27,7 +28,7 @@ class Edit(NamedTuple):
 @contextmanager
 def edited(modules: dict[str, nn.Module], edits: Sequence[Edit]) -> Iterator[None]:
     """Apply edits through forward hooks and taps while the block runs."""
-    taps = {edit.point.path: edit.intervention for edit in edits if edit.point.kind == "tap"}
+    taps = [edit for edit in edits if edit.point.kind == "tap"]
     with ExitStack() as stack:
         rows = Rows(modules, [edit.point for edit in edits], stack)
         for edit in edits:
@@ -44,15 +45,31 @@ def edited(modules: dict[str, nn.Module], edits: Sequence[Edit]) -> Iterator[Non
 
 def _at_output(edit: Edit, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
     part = edit.point.part
-    value = edit.intervention.apply(Call(module, args, kwargs, first_tensor(output, part), part))
+    value = _applied(edit, Call(module, args, kwargs, first_tensor(output, part), part))
     return with_first_tensor(output, value, part)
 
 
 def _at_input(edit: Edit, rows: Rows, module: nn.Module, args: Any, kwargs: Any) -> Any:
     given = input_tensor(args, kwargs)
-    value = edit.intervention.apply(Call(None, (), {}, rows.split(edit.point, given)))
+    value = _applied(edit, Call(None, (), {}, rows.split(edit.point, given)))
     return with_input_tensor(args, kwargs, value.reshape(given.shape))
 
 
-def _at_tap(taps: Mapping[str, Intervention], name: str, tensor: Tensor) -> Tensor:
-    return taps[name].apply(Call(None, (), {}, tensor)) if name in taps else tensor
+def _at_tap(taps: Sequence[Edit], name: str, tensor: Tensor) -> Tensor:
+    for edit in taps:
+        if edit.point.path == name:
+            tensor = _applied(edit, Call(None, (), {}, tensor))
+    return tensor
+
+
+def _applied(edit: Edit, call: Call) -> Tensor:
+    """The whole tensor after the intervention; where it is on a part, the rest stays.
+
+    One that calls the module again answers with the whole tensor, of which the part is taken.
+    """
+    channels = edit.point.channels
+    if channels is None:
+        return edit.intervention.apply(call)
+    if isinstance(edit.intervention, RUNNING_AGAIN):
+        return channels.put(call.value, channels.of(edit.intervention.apply(call)))
+    return channels.put(call.value, edit.intervention.apply(call._replace(value=channels.of(call.value))))

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_any, tree_map
 
+from mnemoscope.contracts.outputs import first_tensor, named_parts, tensors_in, with_first_tensor, with_parts
 from mnemoscope.examination.interventions.reads import (
     Constant,
     GateClamp,
@@ -24,7 +25,6 @@ from mnemoscope.examination.interventions.reads import (
     WithoutDirections,
     Zero,
 )
-from mnemoscope.examination.subject.outputs import first_tensor, named_parts, tensors_in, with_first_tensor, with_parts
 from mnemoscope.examination.subject.sites import Point
 
 OF_THE_SHAPE_ALONE = (Constant, PositionConstant, Zero)
@@ -65,7 +65,7 @@ def ways_to_spare(calls: Mapping[str, Ended], replaced: Sequence[Replaced], bega
     for point, intervention, begins in {each.point: each for each in reversed(replaced)}.values():
         call, is_first = calls.get(point.path), begins == began
         needless = (*(OF_THE_VALUE_ALONE if is_first else OF_THE_SHAPE_ALONE), Window)
-        if call is None or not isinstance(intervention, needless):
+        if call is None or not isinstance(intervention, needless) or (point.channels is not None and not is_first):
             continue
         recorded = first_tensor(call.output, point.part)
         own[point.path] = call.output if is_first else with_first_tensor(_hollow(call.output), recorded, point.part)

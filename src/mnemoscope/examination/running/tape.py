@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from mnemoscope.contracts import ReadPoint, listening
-from mnemoscope.examination.interventions.histories import RUNNING_AGAIN
+from mnemoscope.contracts.outputs import first_tensor, tensors_in
+from mnemoscope.examination.interventions.inner import RUNNING_AGAIN
 from mnemoscope.examination.running.editing import Edit
 from mnemoscope.examination.subject.inputs import Rows, input_tensor
 from mnemoscope.examination.subject.losses import Scores
-from mnemoscope.examination.subject.outputs import first_tensor, tensors_in
 from mnemoscope.examination.subject.sites import Point
 
 
@@ -107,14 +107,17 @@ class Recorder:
         for point in points:
             if point.kind == "module":
                 self._outputs.setdefault(point.path, []).append(point)
-        inputs = {point.path: point for point in points if point.kind == "input"}
+        inputs = [point for point in points if point.kind == "input"]
+        self._taps = [point for point in points if point.kind == "tap" and point.channels is not None]
+        fed = {point.path for point in inputs}
         self._rows = Rows(modules, points, stack)
         for path, module in modules.items():
-            if path in self._outputs or path in inputs or not isinstance(module, ReadPoint):
+            if path in self._outputs or path in fed or not isinstance(module, ReadPoint):
                 stack.callback(module.register_forward_pre_hook(self._enter).remove)
-                if path in inputs:
-                    see = partial(self._see, inputs[path])
-                    stack.callback(module.register_forward_pre_hook(see, with_kwargs=True).remove)
+                for point in inputs:
+                    if point.path == path:
+                        see = partial(self._see, point)
+                        stack.callback(module.register_forward_pre_hook(see, with_kwargs=True).remove)
                 stack.callback(module.register_forward_hook(partial(self._leave, path)).remove)
         stack.enter_context(listening(self._hear))
 
@@ -134,20 +137,21 @@ class Recorder:
             tape.begins.setdefault((point, False), end)
             tape.begins.setdefault((point, True), start)
             if point in self.keep:
-                tape.values.setdefault(point, []).append(first_tensor(output, point.part))
+                tape.values.setdefault(point, []).append(point.seen(first_tensor(output, point.part)))
 
     def _see(self, point: Point, module: nn.Module, args: Any, kwargs: Any) -> None:
         for running_again in (False, True):
             self.tape.begins.setdefault((point, running_again), self._starts[-1])
         if point in self.keep:
             value = self._rows.split(point, input_tensor(args, kwargs))
-            self.tape.values.setdefault(point, []).append(value)
+            self.tape.values.setdefault(point, []).append(point.seen(value))
 
     def _hear(self, name: str, tensor: Tensor) -> Tensor:
-        point = Point(name, "tap")
-        self.tape.begins.setdefault((point, False), self._tick())
-        if point in self.keep:
-            self.tape.values.setdefault(point, []).append(tensor)
+        now = self._tick()
+        for point in (Point(name, "tap"), *(part for part in self._taps if part.path == name)):
+            self.tape.begins.setdefault((point, False), now)
+            if point in self.keep:
+                self.tape.values.setdefault(point, []).append(point.seen(tensor))
         return tensor
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mnemoscope.examination.subject.sites import Point
+from mnemoscope.examination.subject.points import Point
 
 
 def input_tensor(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:

@@ -10,10 +10,10 @@ A selector that is a path or pattern of the model's own modules is taken as it s
 import difflib
 import re
 from collections.abc import Collection, Sequence
-from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple
 
-from mnemoscope.examination.subject.outputs import PART
+from mnemoscope.contracts.outputs import PART
+from mnemoscope.contracts.paths import matches
 
 
 class Selector(NamedTuple):
@@ -59,12 +59,6 @@ def selected(selector: str, paths: Collection[str]) -> Selector:
     if re.search(r"(^|\.)hook_\w+$", pattern):
         return _of_hook(pattern, paths)._replace(part=part)
     return _of_nnsight(pattern, part, paths)
-
-
-def matches(path: str, pattern: str) -> bool:
-    """Whether a dotted path fits a pattern, segment by segment, so that a star does not run over dots."""
-    names, patterns = path.split("."), pattern.split(".")
-    return len(names) == len(patterns) and all(map(fnmatchcase, names, patterns))
 
 
 def blocks(paths: Collection[str]) -> str:

@@ -2,72 +2,23 @@
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from mnemoscope.contracts import POINT_NAMES, ReadPoint, Role, announced_role, listening
+from mnemoscope.contracts.outputs import PART
+from mnemoscope.contracts.paths import matches
 from mnemoscope.examination.subject.adapters import Adapted, Found, adapted
-from mnemoscope.examination.subject.outputs import PART
-from mnemoscope.examination.subject.selectors import matches, selected
+from mnemoscope.examination.subject.heads import Portion, divided, without_portion
+from mnemoscope.examination.subject.points import Point, Site, Sites
+from mnemoscope.examination.subject.selectors import selected
 from mnemoscope.runs.examination import Locus
+
+__all__ = ["EVIDENCE", "Point", "Site", "Sites", "find_sites"]
 
 EVIDENCE = ("gate", "addressing", "state")
 """Points that measures look at and no intervention replaces."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """A place whose tensor can be seen and replaced: the output of a module, its first tensor input, or a `tap`.
-
-    `within` is for an input that its module is given as (b*t*h, d): the path of the module around it that is called
-    with (b, t, ...). Interventions see (b, t, h, d). `part` is for a module that returns several tensors: the name or
-    number of the one meant; None for the first.
-    """
-
-    path: str
-    kind: Literal["module", "input", "tap"] = "module"
-    within: str | None = None
-    part: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Site:
-    """A memory, or a route that could replace one.
-
-    Args:
-        name: dotted path, or the prefix of its taps.
-        role: memory or route.
-        owner: path of the module that maps (b, t, d) to (b, t, d); None for taps, whose state cannot be edited.
-        loci: where its read and its contribution can be replaced.
-        evidence: other points by name: `gate`, `addressing` and `state`, where there are.
-        reach: how many tokens it looks back to, the present one included; None for all, or where only a `Windowed`
-            owner can say.
-        part: which of the tensors that the owner returns is its output; None for the first.
-    """
-
-    name: str
-    role: Role
-    owner: str | None
-    loci: dict[Locus, Point]
-    evidence: dict[str, Point] = field(default_factory=dict)
-    reach: int | None = None
-    part: str | None = None
-
-    @property
-    def whole(self) -> Point | None:
-        """The output of the owner; None for taps."""
-        return None if self.owner is None else Point(self.owner, part=self.part)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sites:
-    """All memory sites and routes of a model; `routes_known` is False where nobody could say what the routes are."""
-
-    memories: tuple[Site, ...]
-    routes: tuple[Site, ...]
-    routes_known: bool
 
 
 def find_sites(
@@ -75,6 +26,7 @@ def find_sites(
     run_once: Callable[[], object],
     sites: Sequence[str] | None = None,
     routes: Sequence[str] | None = None,
+    heads: bool = False,
 ) -> Sites:
     """Sites by announcement, by what is known of Hugging Face classes, or by the user's path patterns.
 
@@ -85,8 +37,10 @@ def find_sites(
         run_once: runs the model on one batch; needed to hear its taps.
         sites: path patterns of memories ("blocks.*.memory"), a module's further tensors by `path::name` or
             `path::number`, or selectors of other libraries (see `subject.selectors`); None for every
-            announced memory. A module under several paths is one site.
+            announced memory. A module under several paths is one site. `[heads]`, `[head 2]` or `[channels 0:16]`
+            behind a pattern names parts of its read (see `subject.heads`).
         routes: path patterns of routes; None for every announced one; an empty sequence says that there are none.
+        heads: every memory by its heads, where it is known to have several.
 
     Raises:
         ValueError: where a pattern matches nothing, or nothing is announced and no pattern is given.
@@ -98,16 +52,21 @@ def find_sites(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"examine: {', '.join(twice)} is announced twice, by read points and by taps; rename the taps")
-    memories = _by_pattern(model, announced, sites, "memory") if sites is not None else _with_role(announced, "memory")
-    beside = _by_pattern(model, announced, routes, "route") if routes is not None else _with_role(announced, "route")
+    wanted: dict[str, list[Portion]] = {}
+    memories = (
+        _with_role(announced, "memory") if sites is None else _by_pattern(model, announced, sites, "memory", wanted)
+    )
+    beside = _with_role(announced, "route") if routes is None else _by_pattern(model, announced, routes, "route", {})
     taken = {site.name for site in memories}
     if not memories:
         raise ValueError(
             "examine: found no memory site: no module announces one by read points and no tap was heard; give sites=, "
             f"path patterns of modules, for instance from: {', '.join(_some_paths(model, announced))}"
         )
+    parts, remarks = divided(model, run_once, memories, wanted, heads)
     return Sites(
-        memories=memories,
+        memories=parts,
+        remarks=remarks,
         routes=tuple(site for site in beside if site.name not in taken),
         routes_known=routes is not None
         or (any(site.owner is not None for site in announced) and not by_class.strangers),
@@ -187,7 +146,14 @@ def _tapped_site(prefix: str, points: dict[str, Point]) -> Site:
     return Site(name=prefix, role="memory", owner=None, loci=loci, evidence=evidence)
 
 
-def _by_pattern(model: nn.Module, announced: Sequence[Site], patterns: Sequence[str], role: Role) -> tuple[Site, ...]:
+def _by_pattern(
+    model: nn.Module,
+    announced: Sequence[Site],
+    patterns: Sequence[str],
+    role: Role,
+    wanted: dict[str, list[Portion]],
+) -> tuple[Site, ...]:
+    """Whole sites; the parts that are named of them are added to `wanted`."""
     if isinstance(patterns, str):
         raise ValueError(
             f"examine: {role} patterns must be a sequence of strings, got one string; write [{patterns!r}]"
@@ -195,7 +161,10 @@ def _by_pattern(model: nn.Module, announced: Sequence[Site], patterns: Sequence[
     known = {site.name: site for site in announced} | {site.owner: site for site in announced if site.owner is not None}
     paths = _paths(model)
     found: dict[str, Site] = {}
-    for given in patterns:
+    for selector in patterns:
+        given, portion = without_portion(selector)
+        if portion is not None and role == "route":
+            raise ValueError(f"examine: routes are switched off as a whole, got {selector!r}; write {given!r}")
         pattern, end, part = selected(given, [*paths, *known])
         fitting = [path for path in [*paths, *known] if matches(path, pattern)]
         if not fitting:
@@ -207,7 +176,12 @@ def _by_pattern(model: nn.Module, announced: Sequence[Site], patterns: Sequence[
             plain = Site(name=first, role=role, owner=first, loci={"read": Point(first)})
             site = _with_part(first, part, role) if part else known.get(first, plain)
             site = _at_input(first, role) if end == "input" else site
+            portions = wanted.get(site.name, [])
+            if site.name in found and (portion is None) != (not portions):
+                raise ValueError(f"examine: {site.name} is named as a whole and in parts, got {selector!r}; choose one")
             found[site.name] = replace(site, role=role)
+            if portion is not None:
+                wanted[site.name] = [*portions, portion]
     return tuple(found.values())
 
 

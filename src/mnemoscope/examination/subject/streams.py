@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from mnemoscope.contracts.outputs import first_tensor
 from mnemoscope.examination.subject.adapters.rest import HELD_IN_ATTRIBUTES
-from mnemoscope.examination.subject.outputs import first_tensor
 from mnemoscope.examination.subject.states import AttributeStates, layer_of
 
 CACHES = ("past_key_values", "cache_params", "state")
@@ -53,9 +53,9 @@ class Streaming(Protocol):
 
 def stream_of(model: nn.Module) -> Stream:
     """How this model is run in pieces."""
-    if isinstance(model, Streaming):
+    if is_streaming(model):
         return _ByStep(model)
-    if any(map(_is_pretrained, model.modules())):
+    if is_of_huggingface(model):
         owners = {
             layer_of(path): module
             for path, module in model.named_modules()
@@ -63,6 +63,16 @@ def stream_of(model: nn.Module) -> Stream:
         }
         return _ByAttributes(model, owners) if owners else _ByCache(model)
     return _ByState(model)
+
+
+def is_streaming(model: nn.Module) -> bool:
+    """Whether a model has `prefill` and `step`."""
+    return isinstance(model, Streaming)
+
+
+def is_of_huggingface(model: nn.Module) -> bool:
+    """Whether a model is, or holds, one of transformers."""
+    return any(map(_is_pretrained, model.modules()))
 
 
 class _ByStep(NamedTuple):

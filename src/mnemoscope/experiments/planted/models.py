@@ -44,7 +44,7 @@ class Planted(nn.Module):
 
 def load_bearing(world: World) -> Planted:
     """G1: the route sees two tokens, so only the memory can recall."""
-    return _planted(world, [_recall(world)], _blind(world), lambda route, memory: world.sharpness * memory)
+    return _planted(world, [_recall(world)], blind_route(world), lambda route, memory: world.sharpness * memory)
 
 
 def disconnected(world: World) -> Planted:
@@ -111,7 +111,7 @@ def backup(world: World) -> Planted:
     return _planted(
         world,
         [_recall(world), _recall(world)],
-        _blind(world),
+        blind_route(world),
         lambda route, first, second: world.sharpness * torch.maximum(first, second),
     )
 
@@ -127,7 +127,7 @@ def both_needed(world: World) -> Planted:
         shifted = torch.einsum("btvj,btj->btv", value[..., first:][..., source], shift[..., :n])
         return _as_logits(world, shifted)
 
-    return _planted(world, [_recall(world), shift], _blind(world), join)
+    return _planted(world, [_recall(world), shift], blind_route(world), join)
 
 
 def stored_unused(world: World) -> Planted:
@@ -162,14 +162,14 @@ def saturated(world: World) -> Planted:
     token = torch.arange(world.vocab_size)
     is_key = ((token > 0) & (token < world.first_value))[:, None]
     memory = LinearMemory(keys * is_key, codes)
-    return _planted(world, [memory], _blind(world), lambda route, memory: KEY_WIDTH * memory)
+    return _planted(world, [memory], blind_route(world), lambda route, memory: KEY_WIDTH * memory)
 
 
 def local_only(world: World) -> Planted:
     """G13: the answer is the token two steps ago, and the mixer's value depends on three tokens."""
     codes = world.rotation()
     mixer = Site("memory", TwoBefore(codes), codes)
-    return _planted(world, [mixer], _blind(world), lambda route, memory: world.sharpness * memory)
+    return _planted(world, [mixer], blind_route(world), lambda route, memory: world.sharpness * memory)
 
 
 def harmful(world: World) -> Planted:
@@ -232,7 +232,7 @@ def _route(world: World, window: int | None = None) -> Holder:
     return WindowedSite("route", Recalled(codes), codes, window=window)
 
 
-def _blind(world: World) -> Holder:
+def blind_route(world: World) -> Holder:
     """A route that sees two tokens, which is too few to recall."""
     return _route(world, window=2)
 

@@ -7,7 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.experiments.planted.looks import Look
+from mnemoscope.experiments.planted.looks import Look, Noise
+
+N_DIRECTIONS = 64
+"""Of the random reads of an untrained look."""
 
 
 class Holder(nn.Module):
@@ -29,6 +32,11 @@ class Holder(nn.Module):
         return self.contribution(self.gate(torch.full_like(y[..., :1], self.gate_value)) * y)
 
 
+def untrained(holder: Holder) -> Noise:
+    """A look before any training: it tells histories apart, and holds nothing of the answer."""
+    return Noise(torch.randn(N_DIRECTIONS, holder.out.in_features), holder.out.out_features)
+
+
 @final
 class Site(Holder):
     """A look as a module that knows no windows, so that its horizon is measured on unfolded windows of its input."""
@@ -36,6 +44,10 @@ class Site(Holder):
     def __init__(self, role: Role, look: Look, out: Float[Tensor, "d v"], gate: float = 1.0) -> None:
         super().__init__(role, out, gate)
         self.look = look
+
+    def reset_parameters(self) -> None:
+        """What training would have taught is the look."""
+        self.look = untrained(self)
 
     def forward(self, x: Float[Tensor, "b t d"], state: None = None) -> tuple[Float[Tensor, "b t d"], None]:
         """What it sees of everything before, through gate and output."""
@@ -51,6 +63,10 @@ class WindowedSite(Holder):
     ) -> None:
         super().__init__(role, out, gate)
         self.look, self.window = look, window
+
+    def reset_parameters(self) -> None:
+        """What training would have taught is the look."""
+        self.look = untrained(self)
 
     def forward(self, x: Float[Tensor, "b t d"], state: None = None) -> tuple[Float[Tensor, "b t d"], None]:
         """What it sees within its window, through gate and output."""

@@ -17,7 +17,7 @@ def can_mask(module: nn.Module | None) -> bool:
     return module is not None and is_attention(module) and keys_are_their_tokens(module)
 
 
-def masked(call: Call, window: int) -> Float[Tensor, "b t d"]:
+def masked(call: Call, window: int) -> Float[Tensor, "b t *d"]:
     """What an attention module puts out if every token sees the last `window` tokens, itself included.
 
     Equals the module run on the window of each token, with position embeddings cut alongside: keys and values are

@@ -25,6 +25,8 @@ class Mixer:
         flattened: the read is seen as (b*t*h, d), and is to be given its axes (b, t, h, d) back.
         gate: submodule that puts out a gate between 0 and 1.
         reach: attribute that says how many tokens it looks back to, the present one included.
+        is_map: the last two axes of its state are a map from what is asked to what is read; heads stand before them.
+        log_scale: which of the tensors of its state holds the logarithm of what the first is to be multiplied by.
     """
 
     classes: tuple[str, ...]
@@ -34,6 +36,8 @@ class Mixer:
     flattened: bool = False
     gate: str | None = None
     reach: str | None = None
+    is_map: bool = False
+    log_scale: int | None = None
 
 
 MIXERS = (
@@ -42,6 +46,7 @@ MIXERS = (
         classes=("MambaMixer", "FalconMambaMixer", "JambaMambaMixer", "ZambaMambaMixer"),
         role="memory",
         read=("out_proj",),
+        is_map=True,
     ),
     # Mamba-2. Falcon-H1 without its norm (nn.Identity) gates before the output projection.
     Mixer(
@@ -55,6 +60,7 @@ MIXERS = (
         ),
         role="memory",
         read=("norm", "out_proj"),
+        is_map=True,
     ),
     # Gated DeltaNet.
     Mixer(
@@ -67,22 +73,31 @@ MIXERS = (
         role="memory",
         read=("norm",),
         flattened=True,
+        is_map=True,
     ),
-    Mixer(classes=("OlmoHybridGatedDeltaNet",), role="memory", read=("o_norm",), flattened=True),
+    Mixer(classes=("OlmoHybridGatedDeltaNet",), role="memory", read=("o_norm",), flattened=True, is_map=True),
     # Kimi delta attention.
     Mixer(
         classes=("KimiLinearDeltaAttention", "BailingHybridDeltaAttention", "Glm5NextTextLinearAttention"),
         role="memory",
         read=("o_norm",),
+        is_map=True,
     ),
     # RG-LRU; the gate beside it is a GELU and has no upper bound.
     Mixer(classes=("RecurrentGemmaRecurrentBlock",), role="memory", read=("rg_lru",), seen_at="module"),
-    # mLSTM, under its output gate.
-    Mixer(classes=("xLSTMLayer",), role="memory", read=("multihead_norm",), gate="ogate_act_fn"),
-    # RWKV-4: the receptance has multiplied already.
-    Mixer(classes=("RwkvSelfAttention",), role="memory", read=("output",)),
+    # mLSTM, under its output gate; the state is kept over the exponential of a running maximum.
+    Mixer(
+        classes=("xLSTMLayer",),
+        role="memory",
+        read=("multihead_norm",),
+        gate="ogate_act_fn",
+        is_map=True,
+        log_scale=2,
+    ),
+    # RWKV-4: the receptance has multiplied already. The numerator is kept over the exponential of a running maximum.
+    Mixer(classes=("RwkvSelfAttention",), role="memory", read=("output",), log_scale=2),
     # Lightning attention, before its sigmoid gate.
-    Mixer(classes=("MiniMaxLightningAttention",), role="memory", read=("norm",)),
+    Mixer(classes=("MiniMaxLightningAttention",), role="memory", read=("norm",), is_map=True),
     # Gated short convolutions.
     Mixer(
         classes=("Lfm2ShortConv", "Lfm2MoeShortConv", "Lfm3ShortConv"),
