@@ -10,7 +10,16 @@ import torch
 
 from benchmarks import memories
 
-BENCHMARKS = ("gated_delta", "streaming", "interventions", "memories", "tasks", "examination", "gpu")
+BENCHMARKS = (
+    "gated_delta",
+    "streaming",
+    "interventions",
+    "memories",
+    "tasks",
+    "training_metrics",
+    "examination",
+    "gpu",
+)
 THREADS = 1
 
 

@@ -126,10 +126,17 @@ class Attention(nn.Module):
         return y.squeeze(1), state
 
     def forward(
-        self, x: Float[Tensor, "b t d"], state: AttentionState | None = None
+        self, x: Float[Tensor, "b t d"], state: AttentionState | None = None, window: int | None = None
     ) -> tuple[Float[Tensor, "b t d"], AttentionState]:
-        """All tokens at once with fused attention; the weights are formed only if `addressing` is observed."""
-        return self._attend(x, state, self._drawn_window() if self.training else self.config.window)
+        """All tokens at once with fused attention; the weights are formed only if `addressing` is observed.
+
+        Args:
+            x: inputs.
+            state: what was seen before; None for nothing.
+            window: a narrower window for this call alone; None for that of the config.
+        """
+        own = self._drawn_window() if self.training else self.config.window
+        return self._attend(x, state, own if window is None else min(window, own or window))
 
     @property
     def reach(self) -> int | None:

@@ -151,10 +151,11 @@ class Experts(nn.Module):
         return given.to(scores.dtype).mean((0, 1))
 
     @torch.no_grad()
-    def rebalance(self, load: Float[Tensor, "e"]) -> None:
-        """Move every bias by one rate: up where the load is below the mean, down where it is above."""
+    def rebalance(self, load: Float[Tensor, "e"], rate: float | None = None) -> None:
+        """Move every bias by one rate, `balance_rate` if None: up where the load is below its mean, down if above."""
         require(self.config.balanced, "experts: rebalance", "asked of balanced=True only", False, "set balanced=True")
-        self.bias += (self.config.balance_rate or BALANCE_RATE) * (load.mean() - load).sign()
+        rate = self.config.balance_rate or BALANCE_RATE if rate is None else rate
+        self.bias += rate * (load.mean() - load).sign()
 
     def _scores(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t e"]:
         compute = torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -221,10 +221,11 @@ class SlotMemory(nn.Module):
         return F.one_hot(chosen, self.config.n_slots).sum(2).to(x.dtype).mean((0, 1))
 
     @torch.no_grad()
-    def rebalance(self, load: Float[Tensor, "m"]) -> None:
-        """Move every bias by one rate: up where the load is below the mean, down where it is above."""
+    def rebalance(self, load: Float[Tensor, "m"], rate: float | None = None) -> None:
+        """Move every bias by one rate, `balance_rate` if None: up where the load is below its mean, down if above."""
         self._require_bias("rebalance")
-        self.bias += (self.config.balance_rate or BALANCE_RATE) * (load.mean() - load).sign()
+        rate = self.config.balance_rate or BALANCE_RATE if rate is None else rate
+        self.bias += rate * (load.mean() - load).sign()
 
     def _require_bias(self, asked: str) -> None:
         routing = self.config.routing

@@ -88,7 +88,7 @@ def evaluate(model: nn.Module, task: Task, config: TrainConfig, device: torch.de
     Returns:
         `validation_loss` and the figure of the task, for instance `validation_accuracy`; see `figures`.
     """
-    objective, loss, beside, n_scored = objective_of(task), 0.0, 0.0, 0
+    objective, loss, beside, n_scored = objective_of(task, config.loss), 0.0, 0.0, 0
     with in_mode(model, training=False), forked_rng(device):
         for index in range(math.ceil(config.eval_sequences / config.batch_size)):
             size = min(config.batch_size, config.eval_sequences - index * config.batch_size)

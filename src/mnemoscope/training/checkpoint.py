@@ -1,7 +1,8 @@
 """Checkpoints: complete or absent, checked before they are believed, and never unpickled.
 
 checkpoints/step-00000100/model.safetensors       state_dict of the model; a tied tensor stands under each name
-                          optimizer.safetensors   "<parameter>/<name>", and "#rng/<device>"
+                          optimizer.safetensors   "<parameter>/<name>", "#rng/<device>", and "#beside/<name>": the
+                                                  states of remedies, lessons and metrics
                           state.json              step, checksums of both, scalars of the optimiser
 """
 
@@ -25,7 +26,7 @@ MODEL, OPTIMISER, STATE = "model.safetensors", "optimizer.safetensors", "state.j
 KEPT = 2
 """Checkpoints that stay: the newest, and one to fall back on."""
 
-_RNG = "#rng/"
+_RNG, _BESIDE = "#rng/", "#beside/"
 _SAME = "use the configuration that wrote the checkpoint"
 
 Scalar = bool | int | float | str | None
@@ -60,8 +61,20 @@ class Checkpoint:
         """Finished optimiser steps."""
         return self.state.step
 
+    @property
+    def beside(self) -> dict[str, Tensor]:
+        """What was saved beside model and optimiser, by name."""
+        return {key.removeprefix(_BESIDE): value for key, value in self.optimiser.items() if key.startswith(_BESIDE)}
 
-def save_checkpoint(folder: Path, step: int, model: nn.Module, optimiser: Optimizer, device: torch.device) -> Path:
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimiser: Optimizer,
+    device: torch.device,
+    beside: Mapping[str, Tensor] | None = None,
+) -> Path:
     """Write a checkpoint and, once it is complete, remove all but the last two.
 
     Everything is written to a hidden folder, reaches the disk, and then takes its name: a folder of that name is
@@ -73,6 +86,7 @@ def save_checkpoint(folder: Path, step: int, model: nn.Module, optimiser: Optimi
         model: its whole state_dict is saved.
         optimiser: built from named parameters.
         device: whose random generator the model draws from.
+        beside: further tensors by name: states of what takes part in the training and is no part of the model.
 
     Returns:
         the checkpoint's folder.
@@ -86,6 +100,7 @@ def save_checkpoint(folder: Path, step: int, model: nn.Module, optimiser: Optimi
     partial.mkdir(parents=True)
     tensors, scalars = _optimiser_state(optimiser)
     tensors |= {_RNG + kind: state for kind, state in rng_state(device).items()}
+    tensors |= {_BESIDE + name: tensor for name, tensor in (beside or {}).items()}
     save_file(_model_state(model), partial / MODEL)
     save_file(_apart(tensors), partial / OPTIMISER)
     for name in (MODEL, OPTIMISER):
@@ -152,7 +167,7 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimiser: Optimizer, devi
         owner, _, name = key.rpartition("/")
         if key.startswith(_RNG):
             rng[name] = value
-        else:
+        elif not key.startswith(_BESIDE):
             state.setdefault(_index(names, owner, checkpoint), {})[name] = value.clone()
     for key, value in checkpoint.state.scalars.items():
         owner, _, name = key.rpartition("/")

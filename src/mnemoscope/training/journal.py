@@ -3,7 +3,6 @@
 import platform
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +10,7 @@ from typing import final
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import mnemoscope
@@ -19,7 +18,7 @@ from mnemoscope.runs import ExitState, Manifest, MetricWriter, RunDirectory, git
 from mnemoscope.tasks import Task
 from mnemoscope.training.batches import VALIDATION_SEED
 from mnemoscope.training.checkpoint import Checkpoint, save_checkpoint
-from mnemoscope.training.config import TrainConfig
+from mnemoscope.training.config import TrainConfig, as_json
 
 
 @final
@@ -71,12 +70,13 @@ class Journal:
         for stream, row in zip(self._streams, (metrics, timings), strict=False):
             stream.write(step, row)
 
-    def save(self, step: int, model: nn.Module, optimiser: Optimizer) -> None:
-        """Write a checkpoint, after all rows up to it are on disk."""
+    def save(self, step: int, model: nn.Module, optimiser: Optimizer, beside: Mapping[str, Tensor]) -> None:
+        """Write a checkpoint, after all rows up to it are on disk; see `save_checkpoint`."""
         if self._run is not None:
             for stream in self._streams:
                 stream.sync()
-            self.checkpoint = save_checkpoint(self._run.checkpoints_path, step, model, optimiser, self._device)
+            folder = self._run.checkpoints_path
+            self.checkpoint = save_checkpoint(folder, step, model, optimiser, self._device, beside)
 
     def _end(self, error: BaseException | None) -> tuple[ExitState, str]:
         if isinstance(error, KeyboardInterrupt):
@@ -102,10 +102,11 @@ def check_start(run: RunDirectory | None, config: TrainConfig, resume: bool) -> 
         return
     if not run.config_path.exists():
         raise ValueError(f"{run.path}: there is no run to resume, config.json is missing; start it with resume=False")
-    passed, written = asdict(config), run.read_config().resolved.get("train")
+    passed, written = as_json(config), run.read_config().resolved.get("train")
     if not isinstance(written, dict):
         raise ValueError(f"{run.config_path}: has no settings of a training under resolved.train; nothing to resume")
-    differing = [name for name in passed if name not in written or passed[name] != written[name]]
+    written = as_json(TrainConfig()) | written  # a setting that is not there is newer than the run
+    differing = [name for name in passed if passed[name] != written[name]]
     if differing:
         raise ValueError(
             f"{run.path}: a run resumes with the settings it began with; different: "

@@ -1,33 +1,38 @@
 """The training loop.
 
-Step s sees the batch of `task_rng(seed, "train", s)`, so where a run was stopped and resumed does not show in it.
+What a step sees is a function of its number, the seed and the lesson's state, so where a run was stopped and resumed
+does not show in it.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim import AdamW
+from torch.optim import Optimizer
 
 from mnemoscope.runs import RunDirectory
 from mnemoscope.tasks import Task
 from mnemoscope.training.auxiliary import auxiliary_losses
-from mnemoscope.training.batches import draw, evaluate, figures, in_mode, logits_of
+from mnemoscope.training.batches import in_mode
+from mnemoscope.training.beside import figures_of, restore_beside, states_of
+from mnemoscope.training.callbacks import Callback, Moment
 from mnemoscope.training.checkpoint import load_checkpoint, restore
-from mnemoscope.training.config import TrainConfig
+from mnemoscope.training.config import TrainConfig, as_json
 from mnemoscope.training.journal import Journal, check_start, continue_manifest, describe_process
-from mnemoscope.training.loss import is_scored
+from mnemoscope.training.lessons import Course, Lesson, LessonConfig, Plain
+from mnemoscope.training.metrics import Metrics, MetricsConfig
 from mnemoscope.training.nonfinite import NonFiniteLossError, find_origin
-from mnemoscope.training.objective import objective_of
 from mnemoscope.training.optimiser import build_optimiser, learning_rate, set_learning_rate
 from mnemoscope.training.progress import Display, Stopwatch, bounds
+from mnemoscope.training.projection import project_gradients, projected_parameters
 from mnemoscope.training.randomness import forked_rng, rng_state, set_rng_state
+from mnemoscope.training.remedies import Computed, RemedyConfig, Treatment, treated
 from mnemoscope.training.stopping import StopSignals
 
 
@@ -57,6 +62,10 @@ def train(
     run: RunDirectory | None = None,
     resume: bool = False,
     progress: bool = True,
+    *,
+    remedies: Sequence[RemedyConfig] = (),
+    lesson: LessonConfig | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Train a model on a task, in place.
 
@@ -75,21 +84,27 @@ def train(
         run: where to write; None writes nothing.
         resume: go on from the last checkpoint of `run`, or from the beginning if it has none.
         progress: show progress on stderr.
+        remedies: what is put on the model for the training, in this order; afterwards it is off again.
+        lesson: what a step sees and how the model is run on it; None for whole batches of the task, `Plain`.
+        callbacks: called after every step, in this order; what is trained does not depend on them.
 
     Raises:
         NonFiniteLossError: a loss or gradient became infinite or NaN; the step was not taken.
         ValueError: a model, task or run directory that does not fit.
     """
     check_start(run, config, resume)
-    optimiser = build_optimiser(model, config)
     device = next(model.parameters()).device
     with (
         _threads(config.threads),
         forked_rng(device, config.seed),
         in_mode(model, training=True),
+        treated(model, remedies) as treatments,
         StopSignals() as stop,
         Display(config.steps, progress) as display,
     ):
+        optimiser = build_optimiser(model, config, treatments)
+        taught = (lesson or Plain()).begin(Course(model=model, task=task, config=config, device=device))
+        metrics = Metrics(model, config.metrics or MetricsConfig(every=config.steps + 1, names=()))
         manifest = describe_process(task, config, device)
         checkpoint = None
         if run is not None and resume:
@@ -97,12 +112,13 @@ def train(
             manifest = continue_manifest(run, manifest, display.say)
         if checkpoint is not None:
             restore(checkpoint, model, optimiser, device)
+            restore_beside(checkpoint, treatments, taught, metrics, callbacks)
         if run is not None and not run.config_path.exists():
-            run.write_config({"train": asdict(config)}, {"train": asdict(config)})
+            run.write_config({"train": as_json(config)}, {"train": as_json(config)})
         with Journal(run, manifest, checkpoint, device) as journal:
             if bounds(task):
                 display.say(bounds(task))
-            return _Loop(model, task, config, optimiser, journal, display).run(stop)
+            return _Loop(taught, treatments, metrics, optimiser, journal, display, callbacks).run(stop)
 
 
 @final
@@ -111,16 +127,19 @@ class _Loop:
 
     def __init__(
         self,
-        model: nn.Module,
-        task: Task,
-        config: TrainConfig,
-        optimiser: AdamW,
+        lesson: Lesson,
+        treatments: Sequence[Treatment],
+        metrics: Metrics,
+        optimiser: Optimizer,
         journal: Journal,
         display: Display,
+        callbacks: Sequence[Callback],
     ) -> None:
-        self.model, self.task, self.config = model, task, config
+        self.lesson, self.treatments = lesson, treatments
+        self.model, self.config = lesson.course.model, lesson.course.config
         self.optimiser, self.journal, self.display = optimiser, journal, display
-        self.objective = objective_of(task)
+        self.metrics, self.callbacks = metrics, callbacks
+        self.projected = projected_parameters(self.model, self.config)
         self.parameters = [p for group in optimiser.param_groups for p in group["params"]]
         self.device = self.parameters[0].device
         self.watch = Stopwatch(journal.earlier_seconds)
@@ -134,13 +153,15 @@ class _Loop:
             step += 1
             row = self.take_step(step)
             if self._due(step, config.eval_every):
-                validation = evaluate(self.model, self.task, config, self.device)
-                row |= validation
-            if row:
-                self._log(step, row)
+                validation = self.lesson.evaluate()
+                row |= validation | self._phase(step, row, validation)
+            noted = self._call_back(step, row)
+            if row or noted:
+                self._log(step, row, noted)
             stopped_by = stop.requested  # asked once, so that no stop comes between the question and the checkpoint
             if self._due(step, config.checkpoint_every) or stopped_by:
-                self.journal.save(step, self.model, self.optimiser)
+                beside = states_of(self.treatments, self.lesson, self.metrics, self.callbacks)
+                self.journal.save(step, self.model, self.optimiser, beside)
         self.journal.stopped_by = stopped_by if step < config.steps else None
         return TrainResult(
             step=step,
@@ -152,38 +173,63 @@ class _Loop:
 
     def take_step(self, step: int) -> dict[str, float]:
         """One optimiser step; returns its figures if they are due."""
-        began, config = time.perf_counter(), self.config
-        drawn = draw(self.task, config.seed, "train", step, config.batch_size)
-        inputs, targets = (part.to(self.device) for part in drawn)
+        began = time.perf_counter()
+        for treatment in self.treatments:
+            treatment.on_step(step, self.config.steps)
         rng = rng_state(self.device)
-        with auxiliary_losses(self.model) as auxiliary:
-            logits = logits_of(self.model, inputs)
-        loss = self.objective.loss(logits, targets)
-        objective = sum(auxiliary, start=loss)
+        with auxiliary_losses(self.model) as beside, self.metrics.observing(step):
+            computed = self.lesson.forward(step)
+        beside += [extra for each in self.treatments if (extra := each.extra_loss(computed)) is not None]
+        norm = self._descend(step, computed, sum(beside, start=computed.loss), rng)
+        for taking_part in (*self.treatments, self.lesson):
+            taking_part.after_step(computed)
+        self.watch.count(computed.inputs.shape[:2].numel(), time.perf_counter() - began)
+        softmax = self.config.loss == "cross_entropy"
+        observed = self.metrics.figures(computed.logits.detach(), computed.targets, softmax)
+        if not self._due(step, self.config.log_every):
+            return observed
+        measured = self.lesson.figures(computed) | figures_of(self.treatments) | observed
+        if beside:
+            measured["auxiliary"] = sum(part.item() for part in beside)
+        return measured | {"learning_rate": learning_rate(step, self.config), "grad_norm": norm.item()}
+
+    def _descend(self, step: int, computed: Computed, objective: Tensor, rng: dict[str, Tensor]) -> Tensor:
+        """Backward pass, clipping, projection, step; returns the norm of the gradient before clipping."""
+        config = self.config
         self.optimiser.zero_grad()
         objective.backward()
         norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         if not torch.isfinite(objective.detach() + norm):
             set_rng_state(self.device, rng)
-            origin = find_origin(self.model, inputs)
-            raise NonFiniteLossError(step, loss.item(), origin, self.journal.checkpoint)
+            origin = find_origin(self.model, computed.inputs)
+            raise NonFiniteLossError(step, computed.loss.item(), origin, self.journal.checkpoint)
         if config.grad_clip is not None:
             clip_grads_with_norm_(self.parameters, config.grad_clip, norm)
-        rate = learning_rate(step, config)
-        set_learning_rate(self.optimiser, rate)
+        self.metrics.before_projection()
+        if config.orthogonal_gradient:
+            project_gradients(self.projected, config.orthogonal_gradient, rescale=config.rescale_gradient)
+            self.metrics.after_projection()
+        set_learning_rate(self.optimiser, learning_rate(step, config), self.treatments)
         self.optimiser.step()
-        self.watch.count(inputs.shape[:2].numel(), time.perf_counter() - began)
-        if not self._due(step, config.log_every):
-            return {}
-        beside, n_scored = self.objective.beside(logits, targets).item(), int(is_scored(targets).sum())
-        measured = figures(loss.item(), beside, n_scored / config.batch_size, self.task, "train")
-        if auxiliary:
-            measured["auxiliary"] = sum(part.item() for part in auxiliary)
-        return measured | {"learning_rate": rate, "grad_norm": norm.item()}
+        return norm
 
-    def _log(self, step: int, row: dict[str, float]) -> None:
+    def _phase(self, step: int, row: dict[str, float], validation: dict[str, float]) -> dict[str, float]:
+        """The grokking phase, of tasks that have an accuracy."""
+        if "validation_accuracy" not in validation:
+            return {}
+        return self.metrics.evaluated(step, validation["validation_accuracy"], row.get("accuracy"))
+
+    def _call_back(self, step: int, row: dict[str, float]) -> dict[str, float]:
+        """What the callbacks have to write."""
+        moment = Moment(step=step, steps=self.config.steps, model=self.model, row=row, say=self.display.say)
+        return {name: value for each in self.callbacks for name, value in each.after_step(moment).items()}
+
+    def _log(self, step: int, row: dict[str, float], noted: dict[str, float]) -> None:
+        """Write the figures of a step and what callbacks noted; show the former."""
         timings = self.watch.read()
-        self.journal.write(step, row, timings)
+        self.journal.write(step, row | noted, timings)
+        if not row:
+            return
         seconds_per_step = self.watch.seconds / (step - self.journal.after_step)
         seconds_left = seconds_per_step * (self.config.steps - step)
         self.display.update(step, row, timings["tokens_per_second"], seconds_left)

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from mnemoscope.contracts import IGNORE
+from mnemoscope.ops.stablemax import stablemax_negative_log_likelihood
 
 
 def cross_entropy(logits: Float[Tensor, "b t vocab"], targets: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
@@ -21,6 +22,19 @@ def cross_entropy(logits: Float[Tensor, "b t vocab"], targets: Int[Tensor, "b t"
     if chosen.dtype in (torch.float16, torch.bfloat16):
         chosen = chosen.float()
     return F.cross_entropy(chosen, wanted)
+
+
+def stablemax_cross_entropy(logits: Float[Tensor, "b t vocab"], targets: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
+    """Mean StableMax cross-entropy over the scored positions, in nats per token; computed in float32 at least.
+
+    Args:
+        logits: what `mnemoscope.ops.stablemax` makes probabilities of.
+        targets: tokens in [0, vocab), or `IGNORE`; at least one must be scored.
+
+    Raises:
+        ValueError: a target that is neither; -1 marks nothing here.
+    """
+    return stablemax_negative_log_likelihood(*_scored(logits, targets)).mean()
 
 
 def accuracy(logits: Float[Tensor, "b t vocab"], targets: Int[Tensor, "b t"]) -> Float[Tensor, ""]:

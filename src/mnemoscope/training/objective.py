@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mnemoscope.tasks import Task
+from mnemoscope.training.config import Loss
 from mnemoscope.training.loss import (
     absolute_error,
     accuracy,
@@ -13,6 +14,7 @@ from mnemoscope.training.loss import (
     bit_error_rate,
     cross_entropy,
     squared_error,
+    stablemax_cross_entropy,
 )
 
 
@@ -29,7 +31,11 @@ class Objective:
     beside: Callable[[Tensor, Tensor], Tensor]
 
 
-TOKENS = Objective(loss=cross_entropy, beside=accuracy)
+TOKENS: Mapping[Loss, Objective] = {
+    "cross_entropy": Objective(loss=cross_entropy, beside=accuracy),
+    "stablemax": Objective(loss=stablemax_cross_entropy, beside=accuracy),
+}
+"""Of tasks of tokens, by `TrainConfig.loss`."""
 
 VECTORS: Mapping[str, Objective] = {
     "bit errors": Objective(loss=binary_cross_entropy, beside=bit_error_rate),
@@ -38,14 +44,19 @@ VECTORS: Mapping[str, Objective] = {
 """By the unit of a task of vectors."""
 
 
-def objective_of(task: Task) -> Objective:
-    """What a task is trained on: tokens have one objective, vectors that of the task's unit.
+def objective_of(task: Task, loss: Loss = "cross_entropy") -> Objective:
+    """What a task is trained on: tokens on the loss that is asked for, vectors on that of the task's unit.
 
     Raises:
-        ValueError: a task of vectors whose unit says nothing of its targets.
+        ValueError: a task of vectors whose unit says nothing of its targets, or of which a loss of tokens is asked.
     """
     if task.vocab_size > 0:
-        return TOKENS
+        return TOKENS[loss]
+    if loss != "cross_entropy":
+        raise ValueError(
+            f"train: TrainConfig.loss {loss!r} is for tasks of tokens, {type(task).__name__} has vectors; leave it at "
+            "'cross_entropy', and the loss is that of the task's unit"
+        )
     if task.unit not in VECTORS:
         raise ValueError(
             f"train: a task of vectors must have one of the units {', '.join(map(repr, VECTORS))}, got "

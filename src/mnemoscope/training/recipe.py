@@ -1,7 +1,8 @@
 """Recipes: a model, a task and a training as one value, which a run directory keeps and can be rebuilt from."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from mnemoscope.models import Stack, StackConfig, VectorsConfig, build
 from mnemoscope.runs import RunDirectory, describe
 from mnemoscope.tasks import Task, TaskConfig, build_task, task_rng
+from mnemoscope.training.callbacks import Callback
 from mnemoscope.training.checkpoint import load_checkpoint, read_checkpoint, restore_model
 from mnemoscope.training.config import TrainConfig
 from mnemoscope.training.journal import check_tokeniser
+from mnemoscope.training.lessons import AnyLesson, Plain
 from mnemoscope.training.loop import TrainResult, train
+from mnemoscope.training.remedies import Remedy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,8 @@ class Recipe:
         model: the stack.
         task: what it learns.
         train: how.
+        remedies: what is put on the model while it is trained, in this order.
+        lesson: what a step sees and how the model is run on it.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -34,6 +40,8 @@ class Recipe:
     model: StackConfig
     task: TaskConfig
     train: TrainConfig
+    remedies: tuple[Remedy, ...] = ()
+    lesson: AnyLesson = field(default_factory=Plain)
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -54,7 +62,13 @@ _RECIPE = TypeAdapter(Recipe)
 
 
 def train_recipe(
-    recipe: Recipe, directory: str | Path, *, resume: bool = False, progress: bool = True, device: str = "cpu"
+    recipe: Recipe,
+    directory: str | Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    device: str = "cpu",
+    callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Build what a recipe describes, train it, and leave a run directory; see `train`.
 
@@ -64,6 +78,7 @@ def train_recipe(
         resume: go on from the last checkpoint; the recipe must be the run's (`load_recipe` reads it).
         progress: show progress on stderr.
         device: where to train, for instance "cpu" or "cuda".
+        callbacks: see `train`.
 
     Raises:
         ValueError: a folder that does not fit, another recipe than the run's, or a model that does not fit the task.
@@ -79,7 +94,10 @@ def train_recipe(
     else:
         run = RunDirectory.create(directory)
         run.write_config(_RECIPE.dump_python(recipe, mode="json", exclude_defaults=True), _resolved(recipe))
-    return train(model, task, recipe.train, run, resume, progress)
+    remedies, lesson = recipe.remedies, recipe.lesson
+    return train(
+        model, task, recipe.train, run, resume, progress, remedies=remedies, lesson=lesson, callbacks=callbacks
+    )
 
 
 def load_recipe(directory: str | Path) -> Recipe:

@@ -1,0 +1,82 @@
+"""`mnemoscope reproduce NAME`: a published figure, beside what comes out here."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from mnemoscope.experiments.reproducing import Experiment, Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduce:
+    """Measure a published figure over several seeds and say whether its claims hold; what is finished is kept."""
+
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    """Of the experiment; without it they are listed."""
+
+    seeds: int = 3
+    """How many, from 0."""
+
+    size: Literal["small", "paper"] = "small"
+    """Minutes on two CPU cores, or what was published; not every experiment has both."""
+
+    text: str | None = None
+    """For an experiment on text: another one, as a file, a folder or "code"; its results need a folder of their own."""
+
+    out: Path = Path("runs/reproduce")
+    """Folder of the results, one JSON file for each seed; the same command goes on from what is there."""
+
+    def run(self) -> int:
+        """Measure and print; 1 where a claim does not hold."""
+        from mnemoscope.cli.printing import say
+        from mnemoscope.experiments.head_collapse import on_text
+        from mnemoscope.experiments.published import EXPERIMENTS, find_experiment
+        from mnemoscope.experiments.reproducing import failures, reproduce
+
+        if self.name is None:
+            return _list(list(EXPERIMENTS.values()))
+        experiment = find_experiment(self.name)
+        experiment = experiment if self.text is None else on_text(experiment, self.text)
+        try:
+            found = reproduce(experiment, self.seeds, self.size, self.out, say)
+        except KeyboardInterrupt:
+            say(f"what is finished is in {self.out}; the same command goes on from there")
+            raise
+        _print(experiment, found)
+        broken = failures(experiment.claims, found)
+        for line in broken:
+            say(f"FAILED: {line}")
+        return 1 if broken else 0
+
+
+def _list(experiments: "list[Experiment[Any]]") -> int:
+    """Name, sizes and question of each."""
+    from mnemoscope.cli.terminal import columns, filled
+
+    width = max(len(experiment.name) for experiment in experiments)
+    for experiment in experiments:
+        text = f"{experiment.name:<{width}}  {experiment.what} ({', '.join(experiment.sizes)})"
+        print(filled(text, columns(), hanging=width + 2))
+    return 0
+
+
+def _print(experiment: "Experiment[Any]", found: "list[Result]") -> None:
+    """Aligned; plain when piped."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from mnemoscope.experiments.reproducing import HEADS, table
+
+    head, *rows = table(experiment.claims, found)
+    drawn = Table(box=None, pad_edge=False)
+    for i, name in enumerate(head):
+        is_text = i < len(HEADS)
+        drawn.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
+    for row in rows:
+        drawn.add_row(*row)
+    print(f"{experiment.what}\nsource: {experiment.source}\n")
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False).print(drawn)

@@ -1,0 +1,226 @@
+"""Reproducing published figures: what must come out, what came out of each seed, and whether it holds.
+
+    OUT/perpgrad/small/seed-0.json      the figures of one seed, written when it is finished
+
+A seed that is there already is not done again: the same command goes on where it was stopped. A file that was written
+under other settings is refused.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+import numpy as np
+import torch
+
+from mnemoscope.experiments.calibrate import versions
+from mnemoscope.runs import SCHEMA_VERSION, Record, read_record, write_record
+
+Size = Literal["small", "paper"]
+"""Minutes on two CPU cores, or what was published (hours, or a GPU)."""
+
+Say = Callable[[str], None]
+Settings = TypeVar("Settings")
+
+HEADS = ("what", "published", "must be")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What one figure must be, of every seed.
+
+    Args:
+        figure: its name in what is measured.
+        what: it is, with its unit.
+        published: the figure or finding of the source; "-" where there is none.
+        least: smallest value that passes; None for no such bound.
+        most: largest value that passes; None for no such bound. Without either, the figure is only shown.
+    """
+
+    figure: str
+    what: str
+    published: str = "-"
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def bar(self) -> str:
+        """The bounds in words; "-" without any."""
+        bounds = [] if self.least is None else [f"at least {self.least:g}"]
+        bounds += [] if self.most is None else [f"at most {self.most:g}"]
+        return ", ".join(bounds) or "-"
+
+    def holds(self, value: float) -> bool:
+        """Whether a value is within the bounds; NaN is within none."""
+        if self.least is None and self.most is None:
+            return True
+        above, below = self.least is None or value >= self.least, self.most is None or value <= self.most
+        return above and below
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What one seed gave.
+
+    Args:
+        figures: by name; one for every claim.
+        series: what a figure would be drawn of, by name.
+    """
+
+    figures: Mapping[str, float]
+    series: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Generic[Settings]):
+    """A published figure or table.
+
+    Args:
+        name: what to call it; also its folder.
+        what: it asks, in a line.
+        source: of the published figures.
+        claims: what must come out.
+        sizes: settings of each size that there is; a dataclass of plain values.
+        measure: settings and seed -> figures; a pure function of both.
+    """
+
+    name: str
+    what: str
+    source: str
+    claims: Sequence[Claim]
+    sizes: Mapping[Size, Settings]
+    measure: Callable[[Settings, int], Measured]
+
+
+class Result(Record):
+    """The figures of one seed, and what they were measured with."""
+
+    schema_version: int = SCHEMA_VERSION
+    experiment: str
+    size: str
+    seed: int
+    settings: dict[str, Any]
+    figures: dict[str, float]
+    series: dict[str, list[float]]
+    seconds: float
+    versions: dict[str, str]
+
+
+def reproduce(experiment: Experiment[Any], n_seeds: int, size: Size, out: str | Path, say: Say) -> list[Result]:
+    """Measure every seed that is not there yet, on one thread, each on the disk before the next begins.
+
+    Args:
+        experiment: what to measure.
+        n_seeds: seeds 0 ... n_seeds - 1.
+        size: one that the experiment has.
+        out: folder of all experiments; made if absent.
+        say: told what happens.
+
+    Raises:
+        ValueError: fewer than one seed, a size that the experiment has not, or results of other settings.
+    """
+    if n_seeds < 1:
+        raise ValueError(f"reproduce: seeds must be at least 1, got {n_seeds}; 3 are enough for a table")
+    there = {result.seed: result for result in finished(experiment, n_seeds, size, out)}
+    folder = _folder(experiment, size, out)
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(n_seeds):
+        if seed in there:
+            say(f"{experiment.name} seed {seed}: in {_file(folder, seed)} already")
+            continue
+        there[seed] = _measured(experiment, seed, size)
+        write_record(_file(folder, seed), there[seed])
+        say(f"{experiment.name} seed {seed}: {there[seed].seconds:.0f} s")
+    return [there[seed] for seed in range(n_seeds)]
+
+
+def finished(experiment: Experiment[Any], n_seeds: int, size: Size, out: str | Path) -> list[Result]:
+    """What is there of the first seeds, in their order.
+
+    Raises:
+        ValueError: a size that the experiment has not, or results that are damaged or of other settings.
+    """
+    settings = _settings(experiment, size)
+    files = [_file(_folder(experiment, size, out), seed) for seed in range(n_seeds)]
+    found = [(file, read_record(file, Result)) for file in files if file.exists()]
+    for file, result in found:
+        if result.settings != settings:
+            raise ValueError(
+                f"reproduce: {file} was measured with {result.settings}, {experiment.name} has {settings}; name "
+                "another --out folder, or remove the file"
+            )
+    return [result for _, result in found]
+
+
+def table(claims: Sequence[Claim], found: Sequence[Result]) -> list[list[str]]:
+    """A row of heads, and one row for each claim: what was published, each seed, mean and spread, passed or not."""
+    rows = [[*HEADS, *(f"seed {result.seed}" for result in found), "mean", "spread", "passed"]]
+    return rows + [_row(claim, [result.figures[claim.figure] for result in found]) for claim in claims]
+
+
+def failures(claims: Sequence[Claim], found: Sequence[Result]) -> list[str]:
+    """Every claim that a seed breaks, in words."""
+    return [
+        f"{claim.what} of seed {result.seed} must be {claim.bar}, is {result.figures[claim.figure]:.4g}"
+        for claim in claims
+        for result in found
+        if not claim.holds(result.figures[claim.figure])
+    ]
+
+
+def _row(claim: Claim, values: Sequence[float]) -> list[str]:
+    spread = f"{min(values):.4g} to {max(values):.4g}" if len(values) > 1 else "-"
+    mean = f"{np.mean(values):.4g}" if values else "-"
+    holding = sum(map(claim.holds, values))
+    passed = "yes" if holding == len(values) else f"no ({holding} of {len(values)})"
+    verdict = "-" if claim.bar == "-" or not values else passed
+    return [claim.what, claim.published, claim.bar, *(f"{value:.4g}" for value in values), mean, spread, verdict]
+
+
+def _measured(experiment: Experiment[Any], seed: int, size: Size) -> Result:
+    began = time.perf_counter()
+    with _one_thread():
+        measured = experiment.measure(experiment.sizes[size], seed)
+    return Result(
+        experiment=experiment.name,
+        size=size,
+        seed=seed,
+        settings=_settings(experiment, size),
+        figures={name: float(value) for name, value in measured.figures.items()},
+        series={name: [float(value) for value in values] for name, values in measured.series.items()},
+        seconds=time.perf_counter() - began,
+        versions=versions(),
+    )
+
+
+def _settings(experiment: Experiment[Any], size: Size) -> dict[str, Any]:
+    """The settings as JSON gives them back."""
+    if size not in experiment.sizes:
+        raise ValueError(
+            f"reproduce: {experiment.name} has the size {', '.join(experiment.sizes)}, got {size}; give --size "
+            f"{next(iter(experiment.sizes))}"
+        )
+    return json.loads(json.dumps(asdict(experiment.sizes[size])))
+
+
+def _folder(experiment: Experiment[Any], size: Size, out: str | Path) -> Path:
+    return Path(out) / experiment.name / size
+
+
+def _file(folder: Path, seed: int) -> Path:
+    return folder / f"seed-{seed}.json"
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """More would only change the last bits: an experiment is to give the same figures everywhere."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

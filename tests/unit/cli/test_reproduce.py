@@ -1,0 +1,65 @@
+"""`mnemoscope reproduce`, with results that are there already: nothing is trained."""
+
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from mnemoscope.experiments.reproducing import Result
+from mnemoscope.experiments.stability import PERPGRAD
+from mnemoscope.runs import write_record
+
+
+def reproduce(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from mnemoscope.cli import main; main()", "reproduce", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def result(seed: int, adamw: float) -> Result:
+    settings = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(PERPGRAD.sizes["small"]).items()}
+    figures = {"rescaled": 1.0, "not rescaled": 0.999, "rescaled since": 125.0, "adamw train": 1.0, "adamw": adamw}
+    return Result(
+        experiment="perpgrad",
+        size="small",
+        seed=seed,
+        settings=settings,
+        figures=figures,
+        series={},
+        seconds=1.0,
+        versions={},
+    )
+
+
+def test_the_table_and_the_exit_code(tmp_path: Path):
+    folder = tmp_path / "perpgrad" / "small"
+    folder.mkdir(parents=True)
+    for seed in (0, 1):
+        write_record(folder / f"seed-{seed}.json", result(seed, adamw=0.001))
+    done = reproduce("perpgrad", "--seeds", "2", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    row = next(line for line in done.stdout.splitlines() if line.startswith("AdamW: test accuracy at epoch 300"))
+    assert row.split()[-7:] == ["0.001", "0.001", "0.001", "0.001", "to", "0.001", "yes"]
+    write_record(folder / "seed-1.json", result(1, adamw=0.5))
+    done = reproduce("perpgrad", "--seeds", "2", "--out", str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    assert "FAILED: AdamW: test accuracy at epoch 300 of seed 1 must be at most 0.02, is 0.5" in done.stdout
+
+
+def test_names(tmp_path: Path):
+    listed = reproduce()
+    assert listed.returncode == 0, listed.stderr
+    assert [line.split()[0] for line in listed.stdout.splitlines() if not line.startswith(" ")] == [
+        "perpgrad",
+        "weight-decay",
+        "perpgrad-strength",
+    ]
+    for words, message in (
+        (("perpgrd",), "did you mean 'perpgrad'?"),
+        (("perpgrad", "--size", "paper"), "give --size small"),
+        (("perpgrad", "--seeds", "0"), "seeds must be at least 1"),
+    ):
+        done = reproduce(*words, "--out", str(tmp_path / "new"))
+        assert done.returncode == 2, done.stderr
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "new").exists()
