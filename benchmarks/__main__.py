@@ -17,6 +17,7 @@ BENCHMARKS = (
     "memories",
     "tasks",
     "training_metrics",
+    "remedies",
     "examination",
     "gpu",
 )
