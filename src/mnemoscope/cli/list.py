@@ -1,16 +1,15 @@
 """`mnemoscope list`: what there is."""
 
-import dataclasses
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from mnemoscope.cli.terminal import columns, filled
 
-What = Literal["all", "memories", "tasks", "recipes", "runs"]
+What = Literal["all", "memories", "tasks", "remedies", "recipes", "trials", "runs"]
 
 WHOLE_LINES = 10_000
 """Columns where the output is piped: one line for each thing, as a filter expects."""
@@ -18,7 +17,7 @@ WHOLE_LINES = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class List:
-    """List memories, tasks, recipes, and the runs below a folder."""
+    """List memories, tasks, remedies, recipes, trials, and the runs below a folder."""
 
     what: Annotated[What, tyro.conf.Positional] = "all"
     """What to list."""
@@ -28,7 +27,14 @@ class List:
 
     def run(self) -> int:
         """Print the lists asked for."""
-        lists = {"memories": _memories, "tasks": _tasks, "recipes": _recipes, "runs": lambda: _runs(self.runs)}
+        lists = {
+            "memories": _memories,
+            "tasks": _tasks,
+            "remedies": _remedies,
+            "recipes": _recipes,
+            "trials": _trials,
+            "runs": lambda: _runs(self.runs),
+        }
         for name, rows_of in lists.items():
             if self.what in ("all", name):
                 rows = rows_of()
@@ -42,17 +48,10 @@ class List:
 def _memories() -> list[tuple[str, str]]:
     from mnemoscope.memories import MEMORIES
     from mnemoscope.memories.presets import PRESETS
+    from mnemoscope.models.written import write_layout
 
     rows = [(name, _first_line(memory)) for name, (_, memory) in MEMORIES.items()]
-    return rows + [(name, f"a special case: {_layout(config)}") for name, config in PRESETS.items()]
-
-
-def _layout(config: Any) -> str:
-    """A configuration as a layout writes it: what differs from the defaults."""
-    default = type(config)()
-    changed = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    options = [f"{name}={value!r}" for name, value in changed.items() if value != getattr(default, name)]
-    return f"{config.kind}({', '.join(options)})"
+    return rows + [(name, f"a special case: {write_layout([config])}") for name, config in PRESETS.items()]
 
 
 def _tasks() -> list[tuple[str, str]]:
@@ -61,10 +60,22 @@ def _tasks() -> list[tuple[str, str]]:
     return [(name, _first_line(task)) for name, task in TASKS.items()]
 
 
+def _remedies() -> list[tuple[str, str]]:
+    from mnemoscope.training.remedies import REMEDIES
+
+    return [(name, _first_line(remedy)) for name, remedy in REMEDIES.items()]
+
+
 def _recipes() -> list[tuple[str, str]]:
     from mnemoscope.experiments.recipes import RECIPES
 
     return [(name, f"{recipe.name}; {recipe.train.steps} steps") for name, recipe in RECIPES.items()]
+
+
+def _trials() -> list[tuple[str, str]]:
+    from mnemoscope.experiments.trials import TRIALS
+
+    return [(name, _first_line(plan)) for name, plan in TRIALS.items()]
 
 
 def _runs(folder: Path) -> list[tuple[str, str]]:

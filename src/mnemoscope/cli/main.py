@@ -12,13 +12,34 @@ from mnemoscope.cli.calibrate import Calibrate
 from mnemoscope.cli.compare import Compare
 from mnemoscope.cli.demo import Demo
 from mnemoscope.cli.examine import Examine
+from mnemoscope.cli.fold import Fold
 from mnemoscope.cli.list import List
+from mnemoscope.cli.lottery import Lottery
+from mnemoscope.cli.prune import Prune
 from mnemoscope.cli.report import Report
+from mnemoscope.cli.reproduce import Reproduce
 from mnemoscope.cli.show import Show
 from mnemoscope.cli.train import Train
 from mnemoscope.cli.trained_truth import TrainedTruth
+from mnemoscope.cli.trial import Trial
 
-VERBS = ("demo", "train", "examine", "compare", "report", "list", "show", "bench", "calibrate", "trained-truth")
+VERBS = (
+    "demo",
+    "train",
+    "examine",
+    "compare",
+    "report",
+    "list",
+    "show",
+    "bench",
+    "calibrate",
+    "trained-truth",
+    "prune",
+    "lottery",
+    "reproduce",
+    "trial",
+    "fold",
+)
 
 Command = Union[  # noqa: UP007  # tyro reads the annotations of a Union
     Annotated[Demo, tyro.conf.subcommand("demo")],
@@ -31,6 +52,11 @@ Command = Union[  # noqa: UP007  # tyro reads the annotations of a Union
     Annotated[Bench, tyro.conf.subcommand("bench")],
     Annotated[Calibrate, tyro.conf.subcommand("calibrate")],
     Annotated[TrainedTruth, tyro.conf.subcommand("trained-truth")],
+    Annotated[Prune, tyro.conf.subcommand("prune")],
+    Annotated[Lottery, tyro.conf.subcommand("lottery")],
+    Annotated[Reproduce, tyro.conf.subcommand("reproduce")],
+    Annotated[Trial, tyro.conf.subcommand("trial")],
+    Annotated[Fold, tyro.conf.subcommand("fold")],
 ]
 
 

@@ -1,4 +1,4 @@
-"""`mnemoscope show TASK`: what a task looks like."""
+"""`mnemoscope show NAME`: what a task looks like, or the page of a remedy."""
 
 import dataclasses
 import inspect
@@ -13,10 +13,10 @@ from mnemoscope.cli.terminal import columns, fitted
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Show a task: its drawing, its parameters, what chance and perfection cost, and one sampled sequence."""
+    """Show a task: its drawing, parameters, costs of chance and perfection, a sample. Or a remedy: its page."""
 
     task: Annotated[str, tyro.conf.Positional]
-    """Its kind, as `mnemoscope list tasks` names it."""
+    """Its kind, as `mnemoscope list tasks` or `mnemoscope list remedies` names it."""
 
     options: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Parameters to change, as name=value."""
@@ -30,6 +30,8 @@ class Show:
         from mnemoscope.tasks import TASKS, build_task
         from mnemoscope.tasks.options import config_of
 
+        if self.task not in TASKS and _print_remedy(self.task, self.options):
+            return 0
         config = config_of(self.task, self.options)
         task = build_task(config)
         module, width = inspect.getmodule(TASKS[self.task]), columns()
@@ -42,6 +44,24 @@ class Show:
         print()
         print("\n".join(sampled(task, self.seed, width)))
         return 0
+
+
+def _print_remedy(name: str, options: tuple[str, ...]) -> bool:
+    """The page and the settings of a remedy; False where there is none of this name."""
+    from mnemoscope.training.remedies import REMEDIES
+
+    if name not in REMEDIES:
+        return False
+    if options:
+        raise ValueError(f"show {name}: a remedy takes no parameters here, got {' '.join(options)}; leave them out")
+    module = inspect.getmodule(REMEDIES[name])
+    print(fitted((module.__doc__ or "").strip(), columns()) if module else name)
+    print("\nparameters")
+    for field in dataclasses.fields(REMEDIES[name]):
+        if field.name != "kind":
+            made = field.default_factory
+            print(f"  {field.name} = {(field.default if made is dataclasses.MISSING else made())!r}")
+    return True
 
 
 def _print_losses(task: Any) -> None:

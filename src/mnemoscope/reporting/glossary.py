@@ -148,8 +148,8 @@ OUTCOMES: dict[Outcome, Meaning] = {
 }
 
 TRIAL_TERMS: dict[str, str] = {
-    "Seed": "One training. Seeds of one recipe can end anywhere between a decorative and a load-bearing memory, so they "
-    "are the unit: arms are compared seed by seed, on the same data in the same order.",
+    "Seed": "One training. Seeds of one recipe can end anywhere between a decorative and a load-bearing memory, so "
+    "they are the unit: arms are compared seed by seed, on the same data in the same order.",
     "Effect": "Loss increase when all memories together are replaced by the constants that hurt least.",
     "Share": "Shapley share of the headroom: what the memories add, averaged over the orders in which they and the "
     "other routes can be switched on.",

@@ -11,6 +11,7 @@ from mnemoscope.training.metrics.config import MetricsConfig
 Loss: TypeAlias = Literal["cross_entropy", "stablemax"]
 OptimiserName: TypeAlias = Literal["adamw", "muon"]
 Projected: TypeAlias = Literal["matrices", "all"]
+Precision: TypeAlias = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,8 @@ class TrainConfig:
         checkpoint_every: steps between checkpoints, at least 1; the last step always leaves one.
         metrics: what else is measured while it trains, and how often (see `mnemoscope.training.metrics`); None for
             nothing.
+        precision: of weights and of matrix products, as Lightning names them (see `mnemoscope.training.machine`);
+            "16-mixed" needs a CUDA device, "bf16-true" converts the model's weights, and they stay so.
         seed: of the data order, of the initial weights, and of what the model draws (dropout); at least 0.
         threads: CPU threads that one operation may use, at least 1; None leaves what torch has.
 
@@ -72,6 +75,7 @@ class TrainConfig:
     log_every: int = 10
     checkpoint_every: int = 500
     metrics: MetricsConfig | None = None
+    precision: Precision = "32-true"
     seed: int = 0
     threads: int | None = None
 
@@ -87,7 +91,13 @@ class TrainConfig:
         _require(self, "beta2", 0 <= self.beta2 < 1, "in [0, 1)")
         clip = self.grad_clip
         _require(self, "grad_clip", clip is None or 0 < clip < math.inf, "positive and finite, or None")
-        for name, names in (("loss", Loss), ("optimiser", OptimiserName), ("orthogonal_gradient_of", Projected)):
+        choices = {
+            "loss": Loss,
+            "optimiser": OptimiserName,
+            "orthogonal_gradient_of": Projected,
+            "precision": Precision,
+        }
+        for name, names in choices.items():
             _require(self, name, getattr(self, name) in get_args(names), f"one of {', '.join(get_args(names))}")
         strength = self.orthogonal_gradient
         _require(self, "orthogonal_gradient", 0 <= strength <= 1, "in [0, 1]")

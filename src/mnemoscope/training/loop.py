@@ -6,7 +6,7 @@ does not show in it.
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
@@ -26,6 +26,7 @@ from mnemoscope.training.checkpoint import load_checkpoint, restore
 from mnemoscope.training.config import TrainConfig, as_json
 from mnemoscope.training.journal import Journal, check_start, continue_manifest, describe_process
 from mnemoscope.training.lessons import Course, Lesson, LessonConfig, Plain
+from mnemoscope.training.machine import Machine, machine_of
 from mnemoscope.training.metrics import Metrics, MetricsConfig
 from mnemoscope.training.nonfinite import NonFiniteLossError, find_origin
 from mnemoscope.training.optimiser import build_optimiser, learning_rate, set_learning_rate
@@ -101,9 +102,13 @@ def train(
         treated(model, remedies) as treatments,
         StopSignals() as stop,
         Display(config.steps, progress) as display,
+        ExitStack() as stack,
     ):
         optimiser = build_optimiser(model, config, treatments)
-        taught = (lesson or Plain()).begin(Course(model=model, task=task, config=config, device=device))
+        machine = stack.enter_context(machine_of(model, optimiser, config.precision, device))
+        taught = (lesson or Plain()).begin(
+            Course(model=model, task=task, config=config, device=device, treatments=treatments)
+        )
         metrics = Metrics(model, config.metrics or MetricsConfig(every=config.steps + 1, names=()))
         manifest = describe_process(task, config, device)
         checkpoint = None
@@ -113,12 +118,13 @@ def train(
         if checkpoint is not None:
             restore(checkpoint, model, optimiser, device)
             restore_beside(checkpoint, treatments, taught, metrics, callbacks)
+            machine.set_state(checkpoint.beside)
         if run is not None and not run.config_path.exists():
             run.write_config({"train": as_json(config)}, {"train": as_json(config)})
         with Journal(run, manifest, checkpoint, device) as journal:
             if bounds(task):
                 display.say(bounds(task))
-            return _Loop(taught, treatments, metrics, optimiser, journal, display, callbacks).run(stop)
+            return _Loop(taught, treatments, metrics, optimiser, journal, display, callbacks, machine).run(stop)
 
 
 @final
@@ -134,11 +140,12 @@ class _Loop:
         journal: Journal,
         display: Display,
         callbacks: Sequence[Callback],
+        machine: Machine,
     ) -> None:
         self.lesson, self.treatments = lesson, treatments
         self.model, self.config = lesson.course.model, lesson.course.config
         self.optimiser, self.journal, self.display = optimiser, journal, display
-        self.metrics, self.callbacks = metrics, callbacks
+        self.metrics, self.callbacks, self.machine = metrics, callbacks, machine
         self.projected = projected_parameters(self.model, self.config)
         self.parameters = [p for group in optimiser.param_groups for p in group["params"]]
         self.device = self.parameters[0].device
@@ -153,7 +160,8 @@ class _Loop:
             step += 1
             row = self.take_step(step)
             if self._due(step, config.eval_every):
-                validation = self.lesson.evaluate()
+                with self.machine.computing():
+                    validation = self.lesson.evaluate()
                 row |= validation | self._phase(step, row, validation)
             noted = self._call_back(step, row)
             if row or noted:
@@ -161,7 +169,7 @@ class _Loop:
             stopped_by = stop.requested  # asked once, so that no stop comes between the question and the checkpoint
             if self._due(step, config.checkpoint_every) or stopped_by:
                 beside = states_of(self.treatments, self.lesson, self.metrics, self.callbacks)
-                self.journal.save(step, self.model, self.optimiser, beside)
+                self.journal.save(step, self.model, self.optimiser, beside | self.machine.state())
         self.journal.stopped_by = stopped_by if step < config.steps else None
         return TrainResult(
             step=step,
@@ -177,12 +185,15 @@ class _Loop:
         for treatment in self.treatments:
             treatment.on_step(step, self.config.steps)
         rng = rng_state(self.device)
-        with auxiliary_losses(self.model) as beside, self.metrics.observing(step):
-            computed = self.lesson.forward(step)
-        beside += [extra for each in self.treatments if (extra := each.extra_loss(computed)) is not None]
-        norm = self._descend(step, computed, sum(beside, start=computed.loss), rng)
-        for taking_part in (*self.treatments, self.lesson):
-            taking_part.after_step(computed)
+        with self.machine.computing():
+            with auxiliary_losses(self.model) as beside, self.metrics.observing(step):
+                computed = self.lesson.forward(step)
+            beside += [extra for each in self.treatments if (extra := each.extra_loss(computed)) is not None]
+            objective = sum(beside, start=computed.loss)
+        norm = self._descend(step, computed, objective, rng)
+        with self.machine.computing():
+            for taking_part in (*self.treatments, self.lesson):
+                taking_part.after_step(computed)
         self.watch.count(computed.inputs.shape[:2].numel(), time.perf_counter() - began)
         softmax = self.config.loss == "cross_entropy"
         observed = self.metrics.figures(computed.logits.detach(), computed.targets, softmax)
@@ -197,11 +208,13 @@ class _Loop:
         """Backward pass, clipping, projection, step; returns the norm of the gradient before clipping."""
         config = self.config
         self.optimiser.zero_grad()
-        objective.backward()
+        self.machine.backward(objective)
+        self.machine.unscale()
         norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        if not torch.isfinite(objective.detach() + norm):
+        if not torch.isfinite(objective.detach() + norm) and not self.machine.overflowed(objective.detach()):
             set_rng_state(self.device, rng)
-            origin = find_origin(self.model, computed.inputs)
+            with self.machine.computing():
+                origin = find_origin(self.model, computed.inputs)
             raise NonFiniteLossError(step, computed.loss.item(), origin, self.journal.checkpoint)
         if config.grad_clip is not None:
             clip_grads_with_norm_(self.parameters, config.grad_clip, norm)
@@ -210,7 +223,7 @@ class _Loop:
             project_gradients(self.projected, config.orthogonal_gradient, rescale=config.rescale_gradient)
             self.metrics.after_projection()
         set_learning_rate(self.optimiser, learning_rate(step, config), self.treatments)
-        self.optimiser.step()
+        self.machine.step()
         return norm
 
     def _phase(self, step: int, row: dict[str, float], validation: dict[str, float]) -> dict[str, float]:

@@ -66,7 +66,9 @@ def build_optimiser(model: nn.Module, config: TrainConfig, treatments: Sequence[
         matrices = _by_factor(_group(_those_in(hidden, trained), config.weight_decay), factors)
         return MuonAndAdamW(matrices, _by_factor(groups, factors), config.learning_rate, betas)
     # Fused is one kernel per parameter instead of ten: small models train several times faster on a CPU.
-    return AdamW(_by_factor(groups, factors), lr=config.learning_rate, betas=betas, fused=True)
+    # It unscales gradients by itself, which must happen before they are clipped.
+    fused = config.precision != "16-mixed"
+    return AdamW(_by_factor(groups, factors), lr=config.learning_rate, betas=betas, fused=fused)
 
 
 def set_learning_rate(optimiser: Optimizer, value: float, treatments: Sequence[Treatment] = ()) -> None:

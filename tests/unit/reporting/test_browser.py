@@ -6,7 +6,9 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from mnemoscope.reporting import write
+from mnemoscope.reporting.trial import write_trial
 from tests.unit.reporting import samples
+from tests.unit.reporting.trial_samples import trial
 
 pytestmark = pytest.mark.browser
 
@@ -137,3 +139,22 @@ def test_paper_shows_all_numbers_and_cuts_nothing(opened):
     hidden = "() => [...document.querySelectorAll('details table')].filter(e => !e.checkVisibility()).length"
     assert page.evaluate(hidden) == 0
     assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(253, 253, 251)"
+
+
+@pytest.mark.parametrize("remedy", ["dropout", "negative_control_reinitialise_slots+branch_dropout", samples.HOSTILE])
+def test_the_page_of_a_trial_fits_a_phone_and_a_desktop(browser, tmp_path, remedy):
+    page = browser.new_page()
+    noise: list[str] = []
+    page.on("console", lambda message: noise.append(message.text))
+    page.goto(write_trial(trial(remedy), tmp_path / "trial.html").as_uri())
+    for width in (390, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        for theme in ("light", "dark"):
+            page.emulate_media(color_scheme=theme)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.evaluate(OUTSIDE) == []
+            assert len(page.evaluate(BOXES)) == 2
+            assert all(w > 250 and h > 60 for w, h in page.evaluate(BOXES))
+        assert min(page.evaluate(LABEL_PIXELS)) >= 9
+    page.close()
+    assert noise == []

@@ -133,8 +133,11 @@ class CarriedLesson(Lesson):
             raise ValueError(
                 f"Carried.pieces: must be at most {length}, the length of the task's sequences, got {settings.pieces}"
             )
-        if settings.across and settings.reset < 1:
-            self._refuse_growth()
+        if settings.across and settings.reset < 1 and self.states.grows():
+            raise ValueError(
+                "Carried.across: the model's state grows with every token (attention without a window keeps them all), "
+                "and would never end; give attention a window, or use across=False"
+            )
 
     def forward(self, step: int) -> Computed:
         """The loss of the step's piece, from the states that the piece before has left."""
@@ -231,12 +234,3 @@ class CarriedLesson(Lesson):
         if isinstance(model, Stack) and model.positions is None:
             return state._replace(n_tokens=0)
         return state
-
-    def _refuse_growth(self) -> None:
-        course = self.course
-        inputs, _ = draw(course.task, course.config.seed, "train", 1, 1)
-        if self.states.grows(inputs[:, :2].to(course.device)):
-            raise ValueError(
-                "Carried.across: the model's state grows with every token (attention without a window keeps them all), "
-                "and would never end; give attention a window, or use across=False"
-            )

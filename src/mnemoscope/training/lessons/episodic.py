@@ -38,7 +38,7 @@ with a gradient unless `detach_write`; unweighted losses; held-out rows; control
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -133,8 +133,11 @@ class EpisodicLesson(Lesson):
         self.settings, self.task = settings, course.task
         self.states = States(course.model, "Episodic")
         self._carried: Any = None
-        if settings.between == "carry":
-            self._refuse_growth()
+        if settings.between == "carry" and self.states.grows():
+            raise ValueError(
+                "Episodic.between: the model's state grows with every token (attention without a window keeps them "
+                "all), and would never end; give attention a window, or use between='reset'"
+            )
 
     def forward(self, step: int) -> Computed:
         """The weighted loss of both phases; its logits and targets are those of the joined sequence."""
@@ -163,9 +166,13 @@ class EpisodicLesson(Lesson):
             loss = self._loss(computed.logits[:, part].detach(), computed.targets[:, part])
             if loss is not None:
                 losses |= {f"{name}_loss": loss.item(), f"{name}_loss_weighted": self._weight(name) * loss.item()}
-        objective = objective_of(self.course.task, self.course.config.loss)
-        right = objective.beside(computed.logits[:, n:], computed.targets[:, n:]).item()
-        return {"loss": losses["retrieval_loss"], self.course.task.unit: right} | losses
+        answers = replace(
+            computed,
+            logits=computed.logits[:, n:],
+            targets=computed.targets[:, n:],
+            loss=torch.tensor(losses["retrieval_loss"], dtype=torch.float64),
+        )
+        return self.course.figures(answers) | losses
 
     def evaluate(self) -> dict[str, float]:
         """Those of whole validation sequences, and what the memory is worth on rows of training and of validation."""
@@ -282,14 +289,6 @@ class EpisodicLesson(Lesson):
             _, memory = self.states.read(self._tensor(episode.storage.inputs), memory)
         logits, _ = self.states.read(self._tensor(episode.retrieval.inputs), memory)
         return logits.argmax(dim=-1).cpu().numpy()
-
-    def _refuse_growth(self) -> None:
-        stored = self._episode(self.course.config.seed, "train", 1).storage
-        if self.states.grows(self._tensor(stored.inputs[:, :2])):
-            raise ValueError(
-                "Episodic.between: the model's state grows with every token (attention without a window keeps them "
-                "all), and would never end; give attention a window, or use between='reset'"
-            )
 
 
 def _following(sequence: Batch) -> NDArray[np.int64]:

@@ -105,9 +105,9 @@ def test_a_gain_is_what_the_step_brought_a_sequence_by_its_tokens():
 
 
 def test_a_step_trains_on_the_arm_and_finds_the_one_that_teaches():
-    lesson = begun(Bandit(arms=ARMS, eta=0.05, reservoir=50))
+    lesson = begun(Bandit(arms=ARMS, eta=0.1, reservoir=50))
     drawn = [0, 0]
-    for step in range(1, 301):
+    for step in range(1, 151):
         computed = lesson.forward(step)
         arm = int(computed.inputs.shape[1] == 9)
         drawn[arm] += 1
@@ -115,7 +115,7 @@ def test_a_step_trains_on_the_arm_and_finds_the_one_that_teaches():
         assert torch.equal(computed.inputs, inputs)
         lesson.after_step(replace(computed, again=lambda arm=arm, loss=computed.loss: loss - 0.1 * arm))
     assert lesson.bandit.policy(0.05)[1] > 0.8  # once most gains that are kept are its own, it is rewarded less
-    assert drawn[1] > 200
+    assert drawn[1] > 100
 
 
 def test_the_state_makes_a_lesson_go_on():

@@ -3,14 +3,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mnemoscope.models import Stack, StackConfig, build
 from mnemoscope.tasks import Text, TextConfig
 from mnemoscope.training.batches import draw
 from mnemoscope.training.lessons import Carried, lengths_to_try
 from mnemoscope.training.lessons.carried import RESET, CarriedLesson
-from mnemoscope.training.lessons.carrying import States, leaves, rebuilt
 from tests.unit.training.lessons.courses import course, stack
 from tests.unit.training.small import small_model
 
@@ -114,24 +113,3 @@ def test_what_cannot_be_carried_is_refused():
         Carried(pieces=1)
     with pytest.raises(ValueError, match=r"Carried.reset: is a probability, in \[0, 1\], got 2"):
         Carried(reset=2)
-
-
-def test_a_state_of_anything_else_is_refused():
-    class Listed(nn.Module):
-        def init_state(self, batch: int) -> Any:
-            return [torch.zeros(batch)]
-
-        def prefill(self, tokens: Tensor, state: Any = None) -> Any:
-            return tokens, state
-
-    with pytest.raises(ValueError, match="must be made of tuples, tensors and integers, got a list"):
-        States(Listed(), "test")
-
-
-def test_a_state_is_rebuilt_from_its_leaves():
-    state = stack(HYBRID).init_state(2)
-    again = rebuilt(state, list(leaves(state)))
-    assert type(again) is type(state)
-    assert type(again.blocks[1]) is type(state.blocks[1])
-    assert again.n_tokens == 0
-    assert all(ours is theirs for ours, theirs in zip(leaves(again), leaves(state), strict=True))

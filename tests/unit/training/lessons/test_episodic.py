@@ -127,7 +127,7 @@ def test_a_step_is_the_episode_whole():
 
 def test_a_memory_that_is_carried_on_goes_on():
     model = stack("gated_delta(n_heads=2), attention(n_heads=2, window=4)")
-    ours, theirs = (begun(Episodic(between="carry"), model) for _ in range(2))
+    ours, theirs = (begun(Episodic(between="carry", eval_words=24), model) for _ in range(2))
     first, second = ours.forward(1), ours.forward(2)
     both, _ = model.prefill(torch.cat([first.inputs, second.inputs], dim=1))
     assert (second.logits - both[:, 9:]).abs().max().item() < 1e-9
@@ -140,7 +140,7 @@ def test_a_memory_that_is_carried_on_goes_on():
     with pytest.raises(ValueError, match="resume the run's own lesson"):
         begun(Episodic(), model).set_state(ours.state())
     # An evaluation begins empty, whatever was carried.
-    assert ours.evaluate() == begun(Episodic(), model).evaluate()
+    assert ours.evaluate() == begun(Episodic(eval_words=24), model).evaluate()
 
 
 def test_weights_are_in_the_loss_and_not_in_the_unweighted_log():

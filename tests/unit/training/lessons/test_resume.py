@@ -2,7 +2,6 @@
 
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from mnemoscope.models import StackConfig
 from mnemoscope.runs import RunDirectory
-from mnemoscope.tasks import CuedRecallConfig, MqarConfig
+from mnemoscope.tasks import CuedRecallConfig, MqarConfig, TextConfig, build_task
 from mnemoscope.training import Recipe, list_checkpoints, load_recipe, train_recipe
 from mnemoscope.training.lessons import LESSONS, AnyLesson, Bandit, Carried, Episodic, Plain, Stage, Staged
 from mnemoscope.training.lessons.bandit import BanditLesson
@@ -22,9 +21,9 @@ from mnemoscope.training.lessons.staged import StagedLesson
 from tests.unit.training.lessons.courses import RECALL, TRAIN
 
 SHORT, LONG = MqarConfig(vocab_size=12, length=8, n_pairs=1), MqarConfig(vocab_size=12, length=12, n_pairs=2)
-CASES: dict[str, tuple[type[Lesson], AnyLesson, MqarConfig | CuedRecallConfig]] = {
+CASES: dict[str, tuple[type[Lesson], AnyLesson, MqarConfig | CuedRecallConfig | TextConfig]] = {
     "bandit": (BanditLesson, Bandit(arms=(SHORT, LONG), eta=0.5, reservoir=2), LONG),
-    "carried": (CarriedLesson, Carried(pieces=2), replace(RECALL, n_pairs=1)),
+    "carried": (CarriedLesson, Carried(pieces=2), TextConfig(length=6)),
     "carried across": (CarriedLesson, Carried(pieces=1, across=True, reset=0.4), LONG),
     "episodic": (EpisodicLesson, Episodic(eval_words=12, storage_loss="next_token"), RECALL),
     "episodic, carried on": (EpisodicLesson, Episodic(eval_words=12, between="carry"), RECALL),
@@ -40,7 +39,8 @@ def test_no_lesson_is_left_out():
 @pytest.mark.parametrize("case", CASES)
 def test_it_resumes_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str):
     taught, lesson, task = CASES[case]
-    model = StackConfig.of("gated_delta(n_heads=2), attention(n_heads=2, window=4)", vocab_size=12, d_model=8)
+    layout, n_tokens = "gated_delta(n_heads=2), attention(n_heads=2, window=4)", max(12, build_task(task).vocab_size)
+    model = StackConfig.of(layout, vocab_size=n_tokens, d_model=8)
     recipe = Recipe(name="small", model=model, task=task, train=TRAIN, lesson=lesson)
     train_recipe(recipe, tmp_path / "whole", progress=False)
     forward = taught.forward

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mnemoscope.tasks import CopyingConfig, CuedRecall, MqarConfig, TextConfig, build_task
+from mnemoscope.models import StackConfig, build
+from mnemoscope.tasks import Copying, CopyingConfig, CuedRecall, MqarConfig, TextConfig, build_task
 from mnemoscope.training import evaluate
 from mnemoscope.training.batches import draw
 from mnemoscope.training.lessons import Stage, Staged
@@ -46,6 +47,19 @@ def test_a_step_sees_its_stage_and_evaluations_the_task_of_the_run():
 def test_a_task_that_does_not_fit_is_refused(task: MqarConfig | TextConfig | CopyingConfig, problem: str):
     with pytest.raises(ValueError, match=problem):
         Staged(stages=(Stage(task=task, until=0.5),)).begin(course(stack()))
+
+
+def test_stages_of_vectors():
+    task = Copying(CopyingConfig(n_bits=4, max_length=5))
+    inputs, targets = draw(task, 0, "train", 1, 1)
+    config = StackConfig.of_vectors("lstm", n_channels=inputs.shape[2], n_outputs=targets.shape[2], d_model=8)
+    given = course(build(config, 0), task)
+    short = Staged(stages=(Stage(task=CopyingConfig(n_bits=4, max_length=2), until=1.0),)).begin(given)
+    computed = short.forward(1)
+    assert computed.inputs.shape[1] < inputs.shape[1]
+    assert set(short.figures(computed)) == {"loss", "bit_errors", "lesson.stage"}
+    with pytest.raises(ValueError, match="has vectors of 3 and 2 numbers, the run's task of 5 and 4; use tasks"):
+        Staged(stages=(Stage(task=CopyingConfig(n_bits=2), until=0.5),)).begin(given)
 
 
 def test_stages_must_be_in_order():

@@ -108,6 +108,9 @@ def test_the_rate_is_weighted_by_the_schedule_and_moves_mean_and_spread() -> Non
         # d/dm of sum m^2 / 2, mean over two tokens; d/d ln s of (s^2 - ln s^2) / 2 is s^2 - 1.
         torch.testing.assert_close(model.route.bias.grad, 0.3 * torch.tensor([5.0, 2.0]) / 2)
         torch.testing.assert_close(log_sigma.grad, torch.full((2,), 0.3 * (0.25 - 1)))
+        treatment.on_step(3, 3)
+        model(2 * X)
+        assert treatment.figures()["nats"] > nats + 1, "a step has rates of its own"
 
 
 def test_variational_noise_has_the_learned_spread() -> None:
