@@ -1,3 +1,5 @@
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ from mnemoscope.examination.interventions.reads import (
     unfolded,
     window_input,
 )
+from mnemoscope.examination.running.editing import Edit, edited
+from mnemoscope.examination.subject.sites import Point
 
 
 def call(value: Tensor, module: nn.Module | None = None, *args: object) -> Call:
@@ -102,3 +106,14 @@ def test_windows_are_refused_where_other_tensors_go_in():
         window_input(Call(RunningSum(), (x,), {"memory": torch.ones(2, 3)}, x))
     with pytest.raises(ValueError, match="no module"):
         Window(2).apply(call(x))
+
+
+@pytest.mark.parametrize("end", ["module", "input"])
+def test_what_follows_a_site_may_take_a_view_of_it(end: Literal["module", "input"]):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Flatten(0, 1), nn.Linear(4, 2))
+    flat = dict(model.named_modules())
+    model[1].forward = lambda x: x.view(-1, x.shape[-1])  # as Conv1D of GPT-2 does
+    edit = Edit(Point("0" if end == "module" else "1", end), Constant(torch.tensor([1.0, 2.0, 3.0, 4.0])))
+    with edited(flat, [edit]):
+        found = model(torch.randn(5, 6, 3))
+    assert torch.equal(found, model[2](torch.tensor([1.0, 2.0, 3.0, 4.0])).expand(30, 2))

@@ -46,13 +46,18 @@ def edited(modules: dict[str, nn.Module], edits: Sequence[Edit]) -> Iterator[Non
 def _at_output(edit: Edit, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
     part = edit.point.part
     value = _applied(edit, Call(module, args, kwargs, first_tensor(output, part), part))
-    return with_first_tensor(output, value, part)
+    return with_first_tensor(output, _laid_out(value), part)
 
 
 def _at_input(edit: Edit, rows: Rows, module: nn.Module, args: Any, kwargs: Any) -> Any:
     given = input_tensor(args, kwargs)
     value = _applied(edit, Call(None, (), {}, rows.split(edit.point, given)))
-    return with_input_tensor(args, kwargs, value.reshape(given.shape))
+    return with_input_tensor(args, kwargs, _laid_out(value.reshape(given.shape)))
+
+
+def _laid_out(value: Tensor) -> Tensor:
+    # What follows a module may take a view of its output, which one value that stands for many does not allow.
+    return value.contiguous()
 
 
 def _at_tap(taps: Sequence[Edit], name: str, tensor: Tensor) -> Tensor:
