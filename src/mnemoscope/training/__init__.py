@@ -6,6 +6,7 @@ seen. Nothing here seeds the global generator, and nothing is unpickled.
 """
 
 from mnemoscope.training.batches import VALIDATION_SEED, evaluate
+from mnemoscope.training.callbacks import Callback, Moment
 from mnemoscope.training.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, restore_model
 from mnemoscope.training.config import TrainConfig
 from mnemoscope.training.loop import TrainResult, train
@@ -16,7 +17,9 @@ from mnemoscope.training.recipe import Recipe, TrainedRun, load_recipe, load_run
 
 __all__ = [
     "VALIDATION_SEED",
+    "Callback",
     "Checkpoint",
+    "Moment",
     "NonFiniteLossError",
     "Recipe",
     "TrainConfig",

@@ -2,7 +2,7 @@
 
 checkpoints/step-00000100/model.safetensors       state_dict of the model; a tied tensor stands under each name
                           optimizer.safetensors   "<parameter>/<name>", "#rng/<device>", and "#beside/<name>": the
-                                                  states of remedies, lessons and metrics
+                                                  states of remedies, lessons, metrics, callbacks, loss scale
                           state.json              step, checksums of both, scalars of the optimiser
 """
 
