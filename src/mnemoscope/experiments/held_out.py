@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 
 from mnemoscope.contracts import Batch
 from mnemoscope.examination import Budget
-from mnemoscope.examination.subject.losses import Loss
+from mnemoscope.examination.subject.losses import Loss, NextTokenLoss
 from mnemoscope.examination.subject.vectors import VectorLoss, variance
+from mnemoscope.ops.stablemax import log_stablemax_scores
 from mnemoscope.tasks import Split, Task, TaskConfig, build_task, task_rng
 from mnemoscope.tasks.corpus import corpus_bytes
 from mnemoscope.tasks.options import config_of
 from mnemoscope.tasks.tokenisers import character_start, whole_size
+from mnemoscope.training.config import Loss as TrainedOn
 
 BATCH = 32
 """Sequences that are evaluated at once."""
@@ -43,6 +45,12 @@ UNITS: dict[str, VectorLoss] = {
     "mean absolute error": VectorLoss(kind="numbers"),
 }
 """What tasks of vectors are trained on, by their unit."""
+
+TOKENS: dict[TrainedOn, Loss | None] = {
+    "cross_entropy": None,
+    "stablemax": NextTokenLoss(log_stablemax_scores),
+}
+"""What models of tokens are examined on, by what they were trained on: StableMax is the softmax of its log-scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +130,11 @@ def of_task(task: Task, data: Data, budget: Budget) -> HeldOut:
     size, seed = _size(data, *wanted.values()), data.seed or 0
     calibration, test = (drawn(task, split, n, size, seed) for split, n in wanted.items())
     return HeldOut(calibration, test, _loss_of(task, calibration))
+
+
+def as_trained(held_out: HeldOut, loss: TrainedOn) -> HeldOut:
+    """The same data, of tokens, with the loss that a model was trained on; of vectors, as they are."""
+    return held_out if held_out.loss is not None else held_out._replace(loss=TOKENS[loss])
 
 
 def of_text(source: str, encoder: Encoder, data: Data, budget: Budget) -> HeldOut:

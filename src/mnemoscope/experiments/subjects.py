@@ -8,7 +8,7 @@
 import difflib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import nn
 from mnemoscope.examination import Budget
 from mnemoscope.examination.subject.losses import Loss
 from mnemoscope.experiments.factories import called, functions_in
-from mnemoscope.experiments.held_out import BYTES, TASK, Data, HeldOut, of_task, read, task_of
+from mnemoscope.experiments.held_out import BYTES, TASK, Data, HeldOut, as_trained, of_task, read, task_of
 from mnemoscope.experiments.huggingface import encoder_of, load_model
 from mnemoscope.runs import RunDirectory
 from mnemoscope.training import load_run
@@ -26,6 +26,8 @@ EXAMINATIONS = Path("examinations")
 """Where examinations of anything but runs are kept, a folder for each."""
 
 HUB = "hub:"
+
+STABLEMAX = "losses are StableMax cross-entropy, as the model was trained; state patching compares plain logits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +102,16 @@ def of_run(directory: str | Path, data: Data, budget: Budget, checkpoint: Path |
         held_out = of_task(trained.task, data, budget)
     else:
         held_out = _checked(read(data.source, BYTES, data, budget), trained.model, data)
-    return _with(
-        held_out,
+    subject = _with(
+        as_trained(held_out, trained.recipe.train.loss),
         name=" ".join(path.resolve().name for path in (Path(directory), checkpoint) if path is not None),
         model=trained.model,
         folder=Path(directory) if checkpoint is None else checkpoint,
         run=RunDirectory.open(directory),
         threads=trained.recipe.train.threads,
     )
+    is_stablemax = trained.recipe.train.loss == "stablemax"
+    return replace(subject, remarks=(*subject.remarks, STABLEMAX)) if is_stablemax else subject
 
 
 def run_of_checkpoint(path: Path) -> Path | None:

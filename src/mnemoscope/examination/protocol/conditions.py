@@ -71,7 +71,7 @@ class Moments:
                     f"{value.dtype} of shape {tuple(value.shape)}; choose another module, or another tensor of its "
                     "output by path::name"
                 )
-            precise = value.to(torch.promote_types(value.dtype, torch.float32))
+            precise = value.detach().to(torch.promote_types(value.dtype, torch.float32))
             real = real_tokens(tape.batch, value)
             rows = precise.flatten(0, 1) if value.ndim >= 3 else precise
             rows = rows if real is None else rows[real.flatten()]

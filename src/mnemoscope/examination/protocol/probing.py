@@ -117,7 +117,8 @@ def _at(
         own = window_input(inputs[0])
     except ValueError:
         return None
-    read = reads[0].value
+    # A view of a parameter asks for gradients even where none are wanted.
+    own, read = own.detach(), reads[0].value.detach()
     fits = read.ndim >= 3 and own.shape[0] == read.shape[0] == shape[0] and min(read.shape[1], own.shape[1]) >= shape[1]
     if not fits:
         return None

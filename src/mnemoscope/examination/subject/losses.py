@@ -47,7 +47,14 @@ class NextTokenLoss:
 
     Takes a `Batch`, integer tokens (b, t), or a dictionary with `input_ids` and perhaps `labels` as Hugging Face
     models have it (there, position j is scored on the label at j + 1).
+
+    Args:
+        log_scores: of logits (b, t, vocab), for a model whose probabilities are no softmax of its logits but a softmax
+            of these; None for the logits.
     """
+
+    def __init__(self, log_scores: Callable[[Tensor], Tensor] | None = None) -> None:
+        self.log_scores = log_scores
 
     def __call__(self, model: nn.Module, batch: Any) -> Float[Tensor, "b"]:
         """One loss per sequence."""
@@ -56,7 +63,8 @@ class NextTokenLoss:
     def scores(self, model: nn.Module, batch: Any, accuracy: bool = False) -> Scores:
         """Losses per sequence and per position, with `accuracy` also whether the likeliest token is right."""
         logits, targets = logits_and_targets(model, batch)
-        nats = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="none")
+        logits = logits.float() if self.log_scores is None else self.log_scores(logits.float())
+        nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none")
         nats, scored = nats.view_as(targets), targets != IGNORE
         count = scored.sum(1)
         if not bool((count > 0).all()):
