@@ -6,6 +6,7 @@ memories, ops, contracts.
 
 from mnemoscope.models.context import Context, ContextConfig
 from mnemoscope.models.files import load_model, save_model
+from mnemoscope.models.folded import Folded, FoldedConfig
 from mnemoscope.models.layout import parse_layout
 from mnemoscope.models.mixers import MixerConfig, Parallel, ParallelConfig, Serial, SerialConfig
 from mnemoscope.models.mosaic import Mosaic, MosaicConfig, MosaicState, build_mosaic
@@ -15,6 +16,8 @@ from mnemoscope.models.stack import Stack, StackConfig, StackState, VectorsConfi
 __all__ = [
     "Context",
     "ContextConfig",
+    "Folded",
+    "FoldedConfig",
     "MixerConfig",
     "Mosaic",
     "MosaicConfig",

@@ -23,6 +23,7 @@ from mnemoscope.contracts import ReadPoint
 from mnemoscope.memories import AnyMemoryConfig, AttentionConfig, GatedDeltaConfig, Memory, build_memory
 from mnemoscope.memories.parts import NORM_EPSILON, require
 from mnemoscope.models.context import Context, ContextConfig
+from mnemoscope.models.folded import Folded, FoldedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +69,10 @@ class SerialConfig:
     second: "MixerConfig" = field(default_factory=AttentionConfig)
 
 
-MixerConfig = Annotated[AnyMemoryConfig | ContextConfig | ParallelConfig | SerialConfig, Field(discriminator="kind")]
-"""A memory or a composition of memories."""
+MixerConfig = Annotated[
+    AnyMemoryConfig | ContextConfig | FoldedConfig | ParallelConfig | SerialConfig, Field(discriminator="kind")
+]
+"""A memory, what is left of one, or a composition of them."""
 
 
 class ParallelState(NamedTuple):
@@ -82,7 +85,7 @@ class ParallelState(NamedTuple):
 class Branch(nn.Module):
     """One side of a parallel block: its mixer, its share of a convex gate, and what reaches the fusion."""
 
-    def __init__(self, inner: "Memory | Context | Parallel | Serial", gated: bool) -> None:
+    def __init__(self, inner: "Memory | Context | Folded | Parallel | Serial", gated: bool) -> None:
         super().__init__()
         self.inner = inner
         if gated:
@@ -214,11 +217,13 @@ class Serial(nn.Module):
         return self.first.flops(batch, tokens) + self.second.flops(batch, tokens)
 
 
-def build_mixer(config: MixerConfig, d_model: int) -> Memory | Context | Parallel | Serial:
+def build_mixer(config: MixerConfig, d_model: int) -> Memory | Context | Folded | Parallel | Serial:
     """The module of a mixer's configuration, initialised from torch's global generator."""
     match config:
         case ContextConfig():
             return Context(config, d_model)
+        case FoldedConfig():
+            return Folded(config, d_model)
         case ParallelConfig():
             return Parallel(config, d_model)
         case SerialConfig():

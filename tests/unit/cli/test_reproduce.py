@@ -52,11 +52,14 @@ def test_names(tmp_path: Path):
         "perpgrad",
         "weight-decay",
         "perpgrad-strength",
+        "head-collapse",
+        "detached-writes",
     ]
     for words, message in (
         (("perpgrd",), "did you mean 'perpgrad'?"),
         (("perpgrad", "--size", "paper"), "give --size small"),
         (("perpgrad", "--seeds", "0"), "seeds must be at least 1"),
+        (("perpgrad", "--text", "code"), "perpgrad reads no text"),
     ):
         done = reproduce(*words, "--out", str(tmp_path / "new"))
         assert done.returncode == 2, done.stderr

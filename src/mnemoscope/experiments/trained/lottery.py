@@ -29,7 +29,7 @@ from torch.nn.utils import parametrize
 from mnemoscope.examination import Budget, find_sites
 from mnemoscope.examination.judgement.statistics import Bootstrap
 from mnemoscope.examination.subject.losses import Loss, NextTokenLoss, score
-from mnemoscope.experiments.held_out import Data, of_task
+from mnemoscope.experiments.held_out import Data, as_trained, of_task
 from mnemoscope.experiments.trained.kept import kept_run
 from mnemoscope.models import build
 from mnemoscope.runs import Estimate, RunDirectory, write_record
@@ -138,7 +138,8 @@ def lottery(run: str | Path, folder: Path, config: LotteryConfig, say: Say) -> L
         KeyboardInterrupt: a signal stopped it; the same call goes on from there.
     """
     trained = load_run(run)
-    held_out = of_task(trained.task, Data(seed=config.seed), Budget(n_calibration=config.n_test, n_test=config.n_test))
+    budget = Budget(n_calibration=config.n_test, n_test=config.n_test)
+    held_out = as_trained(of_task(trained.task, Data(seed=config.seed), budget), trained.recipe.train.loss)
     loss = held_out.loss or NextTokenLoss()
     memories = memory_modules(trained.model, loss, held_out.test[0])
     settings = {"run": str(run), "step": trained.step, "n_test": config.n_test, "seed": config.seed}

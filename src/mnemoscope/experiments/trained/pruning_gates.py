@@ -39,7 +39,7 @@ from mnemoscope.examination.interventions.reads import Call
 from mnemoscope.examination.judgement.statistics import Bootstrap
 from mnemoscope.examination.running.editing import Edit, edited
 from mnemoscope.examination.subject.losses import Loss, input_device, score
-from mnemoscope.experiments.held_out import Data, of_task
+from mnemoscope.experiments.held_out import Data, as_trained, of_task
 from mnemoscope.experiments.trained.kept import kept_run
 from mnemoscope.runs import Estimate, write_record
 from mnemoscope.runs.reading import read_record
@@ -278,7 +278,7 @@ def prune_run(
     """
     trained = load_run(run)
     budget = Budget(n_calibration=config.n_test, n_test=config.n_test)
-    held_out = of_task(trained.task, Data(seed=config.seed), budget)
+    held_out = as_trained(of_task(trained.task, Data(seed=config.seed), budget), trained.recipe.train.loss)
 
     def draw(step: int) -> Any:
         recipe = trained.recipe.train  # where the run's own data stopped
