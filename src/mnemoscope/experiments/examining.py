@@ -1,11 +1,8 @@
 """Examining a subject (a trained run, a Hugging Face model, what a function returns) on held-out data."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import torch
 
 from mnemoscope.examination import Budget, examine
 from mnemoscope.examination.judgement.subsets import Subset
@@ -16,6 +13,7 @@ from mnemoscope.experiments.subjects import Subject, of_run
 from mnemoscope.reporting import Case, write
 from mnemoscope.runs import Examination, RunDirectory, write_record
 from mnemoscope.runs.directory import VERDICTS
+from mnemoscope.training.threads import cpu_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +50,7 @@ def examine_run(directory: str | Path, budget: Budget | None = None, local_windo
 
 def examine_subject(subject: Subject, budget: Budget, choice: Choice, progress: Progress | None = None) -> Examination:
     """Verdicts for every memory of a subject; see `examine`."""
-    with _threads(subject.threads):
+    with cpu_threads(subject.threads):
         examination = examine(
             subject.model,
             subject.batches,
@@ -71,7 +69,7 @@ def examine_subject(subject: Subject, budget: Budget, choice: Choice, progress: 
 
 def plan_subject(subject: Subject, budget: Budget, choice: Choice) -> Plan:
     """What an examination would do and cost; see `plan`."""
-    with _threads(subject.threads):
+    with cpu_threads(subject.threads):
         return plan(
             subject.model,
             subject.batches,
@@ -115,14 +113,3 @@ def _fitting(subject: Subject, budget: Budget) -> Budget:
     if subject.sizes is None:
         return budget
     return replace(budget, n_calibration=subject.sizes[0], n_test=subject.sizes[1])
-
-
-@contextmanager
-def _threads(n: int | None) -> Iterator[None]:
-    """So many threads of torch while the block runs; None for as many as there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

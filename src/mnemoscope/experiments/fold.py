@@ -12,8 +12,7 @@ margin, Schuirmann 1987 (two one-sided tests, of which the harmful side is asked
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -36,6 +35,7 @@ from mnemoscope.tasks import build_task
 from mnemoscope.training import Recipe, build_optimiser, load_run
 from mnemoscope.training.checkpoint import save_checkpoint
 from mnemoscope.training.journal import describe_process
+from mnemoscope.training.threads import cpu_threads
 
 FOLDING = "folding.json"
 EXACT = 1e-4
@@ -128,7 +128,7 @@ def fold_run(directory: str | Path, out: str | Path, config: FoldConfig) -> Fold
     budget = _budget(examination, config)
     subject = of_run(directory, Data(), budget)
     assert isinstance(subject.model, Stack)
-    with _threads(subject.threads):
+    with cpu_threads(subject.threads):
         way: Way = "zero" if config.delete else FOLDED[str(record.verdict)]
         model, folding = _tried(subject, record, examination.margin, way, config, budget)
         if config.delete and not folding.accepted:
@@ -237,14 +237,3 @@ def _budget(examination: Examination, config: FoldConfig) -> Budget:
         fit_steps=config.fit_steps,
         seed=examination.seed,
     )
-
-
-@contextmanager
-def _threads(n: int | None) -> Iterator[None]:
-    """So many threads of torch while the block runs; None for as many as there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -5,8 +5,8 @@ does not show in it.
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
@@ -35,6 +35,7 @@ from mnemoscope.training.projection import project_gradients, projected_paramete
 from mnemoscope.training.randomness import forked_rng, rng_state, set_rng_state
 from mnemoscope.training.remedies import Computed, RemedyConfig, Treatment, treated
 from mnemoscope.training.stopping import StopSignals
+from mnemoscope.training.threads import cpu_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ def train(
     check_start(run, config, resume)
     device = next(model.parameters()).device
     with (
-        _threads(config.threads),
+        cpu_threads(config.threads),
         forked_rng(device, config.seed),
         in_mode(model, training=True),
         treated(model, remedies) as treatments,
@@ -249,13 +250,3 @@ class _Loop:
 
     def _due(self, step: int, every: int) -> bool:
         return step % every == 0 or step == self.config.steps
-
-
-@contextmanager
-def _threads(n_threads: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

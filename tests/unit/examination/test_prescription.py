@@ -60,3 +60,12 @@ def test_an_open_verdict_names_the_sequences_in_its_command():
 @pytest.mark.parametrize("row", [row for row in PRESCRIPTIONS if "SEQUENCES" not in row.command and row.command])
 def test_every_command_is_one_that_there_is(row):
     assert_runs(row.command)
+
+
+def test_a_memory_is_folded_by_its_name_and_a_group_is_not():
+    row = next(row for row in PRESCRIPTIONS if row.condition == "verdict is clock")
+    site = samples.clock()
+    named = site.model_copy(update={"name": "layers.0.mixer[head 2]"})
+    group = site.model_copy(update={"name": "(memories)", "role": "group"})
+    commands = [{found.condition: found.command for found in prescribe(each)}[row.condition] for each in (named, group)]
+    assert commands == ["mnemoscope fold RUN --site 'layers.0.mixer[head 2]' --out OUT", ""]

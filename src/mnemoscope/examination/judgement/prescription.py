@@ -1,5 +1,6 @@
 """What to change, as a table: a condition on what was measured, a diagnosis, a change of configuration, a source."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,8 +13,8 @@ from mnemoscope.runs.examination import PrescriptionRecord, SiteRecord
 class Prescription:
     """A row: where `applies` holds for a site, `change` is what to try.
 
-    `command` tries it, where one does today: RECIPE, RUN and OUT stand for the user's own, SEQUENCES for the number
-    that the site requires.
+    `command` tries it, where one does today: RECIPE, RUN and OUT stand for the user's own, SITE for the site's name and
+    SEQUENCES for the number that it requires.
     """
 
     condition: str
@@ -41,6 +42,11 @@ def _train(layout: str) -> str:
     return f'mnemoscope train RECIPE --layout "{layout}" --out OUT'
 
 
+def _trial(remedies: str, *options: str) -> str:
+    return " ".join([f'mnemoscope trial RECIPE --remedies "{remedies}"', *options])
+
+
+_FOLD, _DELETE = "mnemoscope fold RUN --site SITE --out OUT", "mnemoscope fold RUN --site SITE --delete --out OUT"
 _FOLLOWS = "follows from the verdict (docs/design.md, section 4)"
 _CURES = "another route is as easy or easier, so training has no need of this memory"
 _STARVED = "the answer is not stored, and nothing teaches the memory to store it"
@@ -51,10 +57,17 @@ PRESCRIPTIONS: tuple[Prescription, ...] = (
         "verdict is decorative, redundant or load-bearing (shared)",
         _verdict("decorative", "redundant", "load-bearing (shared)"),
         _CURES,
-        "shorten the attention window below the distances the task asks for; where long attention must stay, drop "
-        "whole attention branches in training (probability 0.5, falling to 0.1)",
-        "scheduled window dropout: Benfeghoul et al. 2025 (arXiv 2510.05901); works in most seeds, not in all",
+        "shorten the attention window below the distances the task asks for",
+        "the remedy pilot of the survey: the memory then carries all of it, in every seed",
         _train("attention(window=4), gated_delta"),
+    ),
+    Prescription(
+        "verdict is decorative, redundant or load-bearing (shared)",
+        _verdict("decorative", "redundant", "load-bearing (shared)"),
+        _CURES,
+        "where long attention must stay: drop whole attention branches in training (probability 0.5, falling to 0.1)",
+        "scheduled window dropout: Benfeghoul et al. 2025 (arXiv 2510.05901); works in most seeds, not in all",
+        _trial("branch_dropout(strength=0.5, final_strength=0.1)"),
     ),
     Prescription(
         "verdict is decorative",
@@ -71,6 +84,7 @@ PRESCRIPTIONS: tuple[Prescription, ...] = (
         "weaken the shortcut: a narrower or feed-forward controller, or a skip around the memory whose scale falls "
         "from 1 to 0.1; watch that the loss gets no worse",
         "folklore",
+        _trial("shortcut_weakening"),
     ),
     Prescription(
         "verdict is decorative",
@@ -78,6 +92,7 @@ PRESCRIPTIONS: tuple[Prescription, ...] = (
         "the network does the same without it",
         "if no remedy is wanted: delete the site and test that the loss stays within the margin",
         _FOLLOWS,
+        _DELETE,
     ),
     Prescription(
         "verdict is constant-bias",
@@ -85,6 +100,7 @@ PRESCRIPTIONS: tuple[Prescription, ...] = (
         "the memory has collapsed to one vector, and that vector is worth its place",
         "accept it: replace the read by its optimal constant, keep the gate; do not force diversity",
         "the Parallax notes, note 004: diversity losses and forced routing made the model worse",
+        _FOLD,
     ),
     Prescription(
         "verdict is redundant",
@@ -92,6 +108,7 @@ PRESCRIPTIONS: tuple[Prescription, ...] = (
         "a backup of what another route does",
         "decide whether the backup is worth its cost, or delete it and test that the loss stays within the margin",
         _FOLLOWS,
+        _DELETE,
     ),
     Prescription(
         "verdict is clock",
@@ -100,6 +117,7 @@ PRESCRIPTIONS: tuple[Prescription, ...] = (
         "accept it and fold it: replace the read by its best constant of each position, keep the gate, and test that "
         "the loss stays within the margin; do not force diversity",
         "the Parallax notes, note 004: diversity losses and forced routing made the model worse",
+        _FOLD,
     ),
     Prescription(
         "verdict is starved",
@@ -107,6 +125,7 @@ PRESCRIPTIONS: tuple[Prescription, ...] = (
         _STARVED,
         "add an auxiliary loss that reconstructs earlier inputs from the state (weight 0.1 to 1)",
         "Trinh et al. 2018 (arXiv 1803.00144)",
+        _trial("reconstruction(strength=0.5)"),
     ),
     Prescription(
         "verdict is starved",
@@ -115,6 +134,7 @@ PRESCRIPTIONS: tuple[Prescription, ...] = (
         "open the gate: its bias at +2 and three times the learning rate for the memory, warmed up with the auxiliary "
         "loss; avoid a zero-initialised output projection",
         "a zero-initialised slow path that never opened: arXiv 2606.16730; bias and learning rate are folklore",
+        _trial("gate_opening, reconstruction(final_strength=0)", "--together"),
     ),
     Prescription(
         "verdict is starved, of a memory of slots",
@@ -123,7 +143,7 @@ PRESCRIPTIONS: tuple[Prescription, ...] = (
         "start slots at 1e-6, clip the controller's outputs at 20 and the gradient's norm at 50, keys through tanh, a "
         "forget bias of 1",
         "Collier & Beel 2018 (arXiv 1807.08518)",
-        _train("ntm"),
+        _trial("ntm_stability"),
     ),
     Prescription(
         "verdict is starved",
@@ -162,6 +182,7 @@ PRESCRIPTIONS: tuple[Prescription, ...] = (
         "it only sets the scale of what a norm divides by",
         "replace it by a constant of its size, or delete it and rescale the norm that follows",
         "follows from the verdict (docs/design.md, section 4); planted memory G15 of `mnemoscope calibrate`",
+        _FOLD,
     ),
     Prescription(
         "verdict is local-only",
@@ -194,6 +215,7 @@ PRESCRIPTIONS: tuple[Prescription, ...] = (
         "start the gate's bias at +2 and give the memory three times the learning rate; avoid a zero-initialised "
         "output projection",
         "a zero-initialised slow path that never opened: arXiv 2606.16730; bias and learning rate are folklore",
+        _trial("gate_opening"),
     ),
     Prescription(
         "not used, and gradient share below 0.001",
@@ -201,6 +223,7 @@ PRESCRIPTIONS: tuple[Prescription, ...] = (
         "next to no gradient reaches the memory",
         "add an auxiliary reconstruction loss on its state (weight 0.1 to 1)",
         "Trinh et al. 2018 (arXiv 1803.00144)",
+        _trial("reconstruction(point='state')"),
     ),
     Prescription(
         "verdict is inconclusive",
@@ -231,9 +254,17 @@ def prescribe(site: SiteRecord) -> list[PrescriptionRecord]:
             change=row.change,
             source=row.source,
             evidence=evidence,
-            command=row.command.replace("SEQUENCES", str(site.required_sequences or "SEQUENCES")),
+            command=_filled(row.command, site),
         )
         for row in PRESCRIPTIONS
         if row.applies(site)
     ]
     return rows + advise(Evidence(site=site), fine=False)
+
+
+def _filled(command: str, site: SiteRecord) -> str:
+    """The command with what is known of the site; none where it is of one memory and the site is a group."""
+    if "SITE" in command and site.role == "group":
+        return ""
+    known = command.replace("SEQUENCES", str(site.required_sequences or "SEQUENCES"))
+    return known.replace("SITE", shlex.quote(site.name))

@@ -8,8 +8,7 @@
 Whatever is there already is not done again, and a training that was stopped goes on from its last checkpoint.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,6 +29,7 @@ from mnemoscope.runs.reading import read_record
 from mnemoscope.runs.record import SCHEMA_VERSION, Record
 from mnemoscope.tasks import build_task
 from mnemoscope.training import load_checkpoint, restore_model, train
+from mnemoscope.training.threads import cpu_threads
 
 BUDGET = Budget(n_calibration=256, n_test=1024, fit_steps=150, joint_fit_steps=75)
 AT_ONCE = 64
@@ -111,7 +111,7 @@ def _run_seed(hybrid: Hybrid, seed: int, folder: Path, say: Say, budget: Budget)
         models[arm], seconds[f"train {arm}"] = trained(hybrid, seed, arm, folder / arm, say)
     export(models["with"], folder / "model")
     run = RunDirectory.open(folder / "with")
-    with _threads(hybrid.train.threads):
+    with cpu_threads(hybrid.train.threads):
         data = of_task(build_task(hybrid.task), Data(batch=AT_ONCE, seed=seed), budget)
         if not run.verdicts_path.exists():
             say(f"{hybrid.name} seed {seed}: examine")
@@ -235,13 +235,3 @@ def _check_steps(hybrid: Hybrid, steps: int, folder: Path) -> None:
             f"trained-truth: {folder} was trained for {steps} steps, {hybrid.name} has {hybrid.train.steps}; "
             "choose another --runs folder"
         )
-
-
-@contextmanager
-def _threads(n: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
