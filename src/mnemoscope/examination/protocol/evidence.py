@@ -66,15 +66,16 @@ def measure(
             stack.callback(hook.remove)
         total = score(loss, model, batch).per_sequence.sum()
         slopes = _slopes(total, {point: keepers[point] for point in reads})
-    seen = {
-        site.name: replace(_observed(site, keepers, slopes, streams, modules), taken=(states or {}).get(site.name))
-        for site in sites
-    }
+    at = {site.name: site.loci["read"] for site in sites}
     shares = gradient_share(
-        {name: torch.cat([rows(value) for value in of.read]) for name, of in seen.items()},
-        {name: torch.cat([rows(value) for value in of.slope]) for name, of in seen.items()},
+        {name: torch.cat([rows(value) for value in keepers[point].values]) for name, point in at.items()},
+        {name: torch.cat([rows(value) for value in slopes[point]]) for name, point in at.items()},
     )
-    return {name: measured(of) | {"gradient_share": shares[name]} for name, of in seen.items()}
+    found: dict[str, dict[str, float]] = {}
+    for site in sites:  # one after the other: the states of a site are large, and gone before the next are formed
+        seen = replace(_observed(site, keepers, slopes, streams, modules), taken=(states or {}).get(site.name))
+        found[site.name] = measured(seen) | {"gradient_share": shares[site.name]}
+    return found
 
 
 def _slopes(total: Tensor, keepers: Mapping[Point, _Keep]) -> dict[Point, list[Tensor]]:
