@@ -58,7 +58,6 @@ def test_names(tmp_path: Path):
     for words, message in (
         (("perpgrd",), "did you mean 'perpgrad'?"),
         (("perpgrad", "--size", "paper"), "give --size small"),
-        (("perpgrad", "--seeds", "0"), "seeds must be at least 1"),
         (("perpgrad", "--text", "code"), "perpgrad reads no text"),
     ):
         done = reproduce(*words, "--out", str(tmp_path / "new"))

@@ -1,7 +1,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,4 +137,4 @@ def test_every_experiment_can_be_stored():
         assert find_experiment(name) is experiment
         assert len({claim.figure for claim in experiment.claims}) == len(experiment.claims)
         for settings in experiment.sizes.values():
-            json.dumps(vars(settings))
+            json.dumps(asdict(settings))
