@@ -58,7 +58,10 @@ def test_held_out_batches_have_one_size_and_no_sequence_twice():
     assert len(rows) == 4 * len(batches) == available - available % 4
 
 
-@pytest.mark.parametrize(("calibration", "test"), [(64, 256), (32, 32), pytest.param(100, 500, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("calibration", "test"),
+    [pytest.param(64, 256, marks=pytest.mark.long), (32, 32), pytest.param(100, 500, marks=pytest.mark.long)],
+)
 def test_no_test_sequence_calibrates(tmp_path: Path, calibration: int, test: int):
     recipe = recipes.with_changes(recipes.find_recipe("recall-short-window"), layout=None, steps=1, seed=0)
     train_recipe(recipe, tmp_path / "run", progress=False)
