@@ -30,7 +30,8 @@ class Show:
         from mnemoscope.tasks import TASKS, build_task
         from mnemoscope.tasks.options import config_of
 
-        if self.task not in TASKS and _print_remedy(self.task, self.options):
+        if self.task not in TASKS:
+            _print_remedy(self.task, self.options)
             return 0
         config = config_of(self.task, self.options)
         task = build_task(config)
@@ -46,12 +47,18 @@ class Show:
         return 0
 
 
-def _print_remedy(name: str, options: tuple[str, ...]) -> bool:
-    """The page and the settings of a remedy; False where there is none of this name."""
+def _print_remedy(name: str, options: tuple[str, ...]) -> None:
+    """The page and the settings of a remedy.
+
+    Raises:
+        ValueError: neither a task nor a remedy; the message has the nearest of both.
+    """
+    from mnemoscope.contracts.written import nearest
+    from mnemoscope.tasks import TASKS
     from mnemoscope.training.remedies import REMEDIES
 
     if name not in REMEDIES:
-        return False
+        raise ValueError(f"unknown task or remedy {name!r}{nearest(name, [*TASKS, *REMEDIES])}")
     if options:
         raise ValueError(f"show {name}: a remedy takes no parameters here, got {' '.join(options)}; leave them out")
     module = inspect.getmodule(REMEDIES[name])
@@ -61,7 +68,6 @@ def _print_remedy(name: str, options: tuple[str, ...]) -> bool:
         if field.name != "kind":
             made = field.default_factory
             print(f"  {field.name} = {(field.default if made is dataclasses.MISSING else made())!r}")
-    return True
 
 
 def _print_losses(task: Any) -> None:

@@ -127,12 +127,12 @@ def reproduce(experiment: Experiment[Any], n_seeds: int, size: Size, out: str | 
         raise ValueError(f"reproduce: seeds must be at least 1, got {n_seeds}; 3 are enough for a table")
     there = {result.seed: result for result in finished(experiment, n_seeds, size, out)}
     folder = _folder(experiment, size, out)
-    folder.mkdir(parents=True, exist_ok=True)
     for seed in range(n_seeds):
         if seed in there:
             say(f"{experiment.name} seed {seed}: in {_file(folder, seed)} already")
             continue
         there[seed] = _measured(experiment, seed, size)
+        folder.mkdir(parents=True, exist_ok=True)
         write_record(_file(folder, seed), there[seed])
         say(f"{experiment.name} seed {seed}: {there[seed].seconds:.0f} s")
     return [there[seed] for seed in range(n_seeds)]

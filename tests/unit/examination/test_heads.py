@@ -21,6 +21,7 @@ from mnemoscope.examination.subject.heads import fits
 from mnemoscope.examination.subject.points import Channels, Point
 from mnemoscope.examination.subject.sites import Sites, find_sites
 from mnemoscope.models import StackConfig, build
+from tests.unit.examination import tiny_huggingface
 from tests.unit.examination.any_models import TINY, batches
 
 Turn = Callable[[Tensor], Tensor]
@@ -357,9 +358,8 @@ def test_an_examination_by_heads_agrees_with_one_of_the_whole():
 )
 def test_heads_of_hugging_face_classes(family: str, selector: str, n_heads: int, own_axis: bool):
     """Every head's window is exact: all heads at once are the window of the module."""
-    huggingface = pytest.importorskip("tests.unit.examination.tiny_huggingface")
-    model = huggingface.build(family)
-    tokens = huggingface.tokens(2, 12)
+    model = tiny_huggingface.build(family)
+    tokens = tiny_huggingface.tokens(2, 12)
     sites = find_sites(model, lambda: model(tokens, use_cache=False), [selector]).memories
     assert len(sites) == n_heads
     assert {site.channels.stop is None for site in sites if site.channels is not None} == {own_axis}

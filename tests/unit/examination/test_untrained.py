@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from mnemoscope.contracts import Batch
 from mnemoscope.examination import Budget, examine
@@ -70,9 +71,8 @@ def test_an_initialiser_that_fails_leaves_its_parameters_to_be_redrawn():
 
 
 def test_hugging_face_models_draw_their_own(monkeypatch: pytest.MonkeyPatch):
-    transformers = pytest.importorskip("transformers")
-    config = transformers.GPT2Config(vocab_size=60, n_embd=32, n_layer=1, n_head=2, n_positions=16)
-    model = transformers.GPT2LMHeadModel(config)
+    config = GPT2Config(vocab_size=60, n_embd=32, n_layer=1, n_head=2, n_positions=16)
+    model = GPT2LMHeadModel(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(0.5)

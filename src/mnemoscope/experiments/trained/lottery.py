@@ -137,7 +137,7 @@ def lottery(run: str | Path, folder: Path, config: LotteryConfig, say: Say) -> L
         ValueError: no such run, no memory, or a folder that holds something else.
         KeyboardInterrupt: a signal stopped it; the same call goes on from there.
     """
-    trained = load_run(run)
+    trained = load_run(RunDirectory.open(run).path)
     budget = Budget(n_calibration=config.n_test, n_test=config.n_test)
     held_out = as_trained(of_task(trained.task, Data(seed=config.seed), budget), trained.recipe.train.loss)
     loss = held_out.loss or NextTokenLoss()

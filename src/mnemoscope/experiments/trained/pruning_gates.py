@@ -41,7 +41,7 @@ from mnemoscope.examination.running.editing import Edit, edited
 from mnemoscope.examination.subject.losses import Loss, input_device, score
 from mnemoscope.experiments.held_out import Data, as_trained, of_task
 from mnemoscope.experiments.trained.kept import kept_run
-from mnemoscope.runs import Estimate, write_record
+from mnemoscope.runs import Estimate, RunDirectory, write_record
 from mnemoscope.runs.reading import read_record
 from mnemoscope.runs.record import SCHEMA_VERSION, Record
 from mnemoscope.training import load_run
@@ -276,7 +276,7 @@ def prune_run(
     Raises:
         ValueError: no such run, or a folder that holds another pruning.
     """
-    trained = load_run(run)
+    trained = load_run(RunDirectory.open(run).path)
     budget = Budget(n_calibration=config.n_test, n_test=config.n_test)
     held_out = as_trained(of_task(trained.task, Data(seed=config.seed), budget), trained.recipe.train.loss)
 

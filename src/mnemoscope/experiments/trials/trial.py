@@ -15,9 +15,11 @@ from mnemoscope.experiments.trials.acceptance import compare, pooled
 from mnemoscope.experiments.trials.executors import Executor, LocalPool
 from mnemoscope.experiments.trials.jobs import Job, run_job
 from mnemoscope.experiments.trials.plan import Arm, TrialPlan
+from mnemoscope.models import build
 from mnemoscope.runs import RunDirectory, read_record, write_record
 from mnemoscope.runs.trial import ArmRecord, SeedRecord, Trial
 from mnemoscope.training import load_recipe
+from mnemoscope.training.remedies import treated
 
 TRIAL = "trial.json"
 Say = Callable[[str], None]
@@ -39,12 +41,13 @@ def run_trial(
         command: that makes it, for the record.
 
     Raises:
-        ValueError: a folder that holds runs of other recipes.
+        ValueError: a folder that holds runs of other recipes, or a remedy that the model has no place for.
         KeyboardInterrupt: what is finished is kept, and the same call goes on.
     """
     folder = Path(folder)
     jobs = plan.jobs(folder)
     _check_recipes(jobs)
+    _check_remedies(plan)
     folder.mkdir(parents=True, exist_ok=True)
     waiting = [job for job in jobs if not job.is_finished]
     failures, began, seconds = dict[str, str](), time.perf_counter(), _seconds_before(folder)
@@ -70,6 +73,16 @@ def read_trial(folder: str | Path) -> Trial:
         ValueError: where there is none.
     """
     return read_record(Path(folder) / TRIAL, Trial)
+
+
+def _check_remedies(plan: TrialPlan) -> None:
+    """Refuse, before anything is trained, what no run of an arm could begin with."""
+    for arm in plan.arms:
+        try:
+            with treated(build(arm.recipe.model, 0), arm.recipe.remedies):
+                pass
+        except ValueError as error:
+            raise ValueError(f"trial: arm {arm.name}: {error}") from error
 
 
 def _check_recipes(jobs: list[Job]) -> None:
