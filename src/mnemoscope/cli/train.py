@@ -3,9 +3,13 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from mnemoscope.experiments.watching import MemoryWatch
+    from mnemoscope.training import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,16 +31,34 @@ class Train:
     seed: int | None = None
     """Another seed."""
 
+    remedies: str = ""
+    """What is put on the model while it is trained, for instance "branch_dropout(strength=0.5)"; see `mnemoscope list
+    remedies`."""
+
+    lesson: str = ""
+    """How the model is run on what a step sees: "carried(reset=0.5)" or "episodic"."""
+
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"] | None = None
+    """Of weights and matrix products."""
+
+    device: str = "cpu"
+    """Where to train, for instance "cuda"."""
+
+    watch: int | None = None
+    """Look at every memory every so many steps, and warn the moment one begins to idle."""
+
     resume: bool = False
     """Go on from the last checkpoint."""
 
     def run(self) -> int:
         """Train; 0 if finished, 1 if a signal stopped it."""
-        from mnemoscope.experiments.recipes import find_recipe, with_changes
+        from mnemoscope.experiments.recipes import find_recipe, treated_with, with_changes
         from mnemoscope.training import train_recipe
 
         recipe = with_changes(find_recipe(self.recipe), layout=self.layout, steps=self.steps, seed=self.seed)
-        result = train_recipe(recipe, self.out, resume=self.resume)
+        recipe = treated_with(recipe, self.remedies, self.lesson, self.precision)
+        callbacks = [] if self.watch is None else [_watch(recipe, self.watch)]
+        result = train_recipe(recipe, self.out, resume=self.resume, device=self.device, callbacks=callbacks)
         if result.exit_state == "interrupted":
             print(f"stopped after step {result.step}; go on with: mnemoscope {' '.join(_again())}")
             return 1
@@ -45,6 +67,13 @@ class Train:
         if recipe.model.vectors is None:
             print(f"next: mnemoscope examine {self.out}")
         return 0
+
+
+def _watch(recipe: "Recipe", every: int) -> "MemoryWatch":
+    from mnemoscope.experiments.watching import WatchConfig, watch_task
+    from mnemoscope.tasks import build_task
+
+    return watch_task(build_task(recipe.task), config=WatchConfig(every=every), trained_on=recipe.train.loss)
 
 
 def _again() -> list[str]:

@@ -5,15 +5,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from mnemoscope.contracts.written import parse_calls
 from mnemoscope.models import StackConfig, parse_layout
 from mnemoscope.runs import describe
 from mnemoscope.tasks import MqarConfig, TextConfig
 from mnemoscope.training import Recipe, TrainConfig
+from mnemoscope.training.config import Precision
+from mnemoscope.training.lessons import LESSONS, AnyLesson
+from mnemoscope.training.remedies import REMEDIES, Remedy
 
 _RECIPE = TypeAdapter(Recipe)
+
+_WITH_TASKS = ("bandit", "staged")
+"""Lessons whose settings hold tasks, and so stand in a recipe's file."""
 
 RECALL = MqarConfig(vocab_size=64, length=64, n_pairs=8, power_a=1.0)
 RECALL_TRAINING = TrainConfig(
@@ -85,7 +93,9 @@ def _read(file: Path) -> Recipe:
         raise ValueError(f"{file} is not a recipe: {describe(error)}") from error
 
 
-def with_changes(recipe: Recipe, *, layout: str | None, steps: int | None, seed: int | None) -> Recipe:
+def with_changes(
+    recipe: Recipe, *, layout: str | None = None, steps: int | None = None, seed: int | None = None
+) -> Recipe:
     """The recipe with another layout, number of steps or seed; its name says so."""
     train, model, changes = recipe.train, recipe.model, []
     if layout is not None:
@@ -99,3 +109,29 @@ def with_changes(recipe: Recipe, *, layout: str | None, steps: int | None, seed:
         changes.append(f"seed {seed}")
     name = ", ".join([recipe.name, *changes])
     return replace(recipe, name=name, model=model, train=train)
+
+
+def treated_with(recipe: Recipe, remedies: str = "", lesson: str = "", precision: Precision | None = None) -> Recipe:
+    """The recipe with remedies and a lesson as they are written, or in another precision; its name says so.
+
+    Args:
+        recipe: what to change.
+        remedies: "branch_dropout(strength=0.5), reconstruction"; empty for those it has.
+        lesson: one of those that need no task of their own, "carried(reset=0.5)"; empty for the one it has.
+        precision: None for the one it has.
+
+    Raises:
+        ValueError: an unknown name or option, an unsuitable value, or more than one lesson.
+    """
+    lessons = parse_calls("lesson", lesson, {name: kind for name, kind in LESSONS.items() if name not in _WITH_TASKS})
+    if len(lessons) > 1:
+        raise ValueError(f"lesson {lesson!r}: must be one, got {len(lessons)}; leave out all but one")
+    treated = tuple(cast("Remedy", remedy) for remedy in parse_calls("remedies", remedies, REMEDIES))
+    name = ", ".join([recipe.name, *(words for words in (remedies, lesson, precision) if words)])
+    return replace(
+        recipe,
+        name=name,
+        remedies=treated or recipe.remedies,
+        lesson=cast("AnyLesson", lessons[0]) if lessons else recipe.lesson,
+        train=recipe.train if precision is None else replace(recipe.train, precision=precision),
+    )

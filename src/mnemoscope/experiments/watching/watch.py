@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from mnemoscope.examination.budget import Budget
 from mnemoscope.examination.subject.losses import Loss
-from mnemoscope.experiments.held_out import Data, of_task
+from mnemoscope.experiments.held_out import Data, as_trained, of_task
 from mnemoscope.experiments.watching.alarms import Alarm, Alarms, lines
 from mnemoscope.experiments.watching.config import WatchConfig
 from mnemoscope.experiments.watching.probe import Probe, Reading
 from mnemoscope.tasks import Task
 from mnemoscope.training.callbacks import Moment
+from mnemoscope.training.config import Loss as TrainedOn
 
 
 @final
@@ -140,7 +141,12 @@ class MemoryWatch:
 
 
 def watch_task(
-    task: Task, *, n_sequences: int = 32, config: WatchConfig | None = None, say: Callable[[str], None] | None = None
+    task: Task,
+    *,
+    n_sequences: int = 32,
+    config: WatchConfig | None = None,
+    say: Callable[[str], None] | None = None,
+    trained_on: TrainedOn = "cross_entropy",
 ) -> MemoryWatch:
     """A watch that probes with validation sequences of a task.
 
@@ -149,11 +155,12 @@ def watch_task(
         n_sequences: of the probe, at least 8.
         config: how closely to look.
         say: see `MemoryWatch`.
+        trained_on: the loss of the training, which the probe then takes too; of tasks of tokens.
 
     Raises:
         ValueError: a split with fewer than 8 sequences, or a task of vectors whose unit says nothing of its loss.
     """
-    held_out = of_task(task, Data(), Budget(n_calibration=n_sequences, n_test=n_sequences))
+    held_out = as_trained(of_task(task, Data(), Budget(n_calibration=n_sequences, n_test=n_sequences)), trained_on)
     return MemoryWatch(held_out.calibration, loss=held_out.loss, config=config, say=say)
 
 
