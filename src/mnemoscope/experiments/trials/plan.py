@@ -10,7 +10,9 @@ from mnemoscope.runs.trial import ClaimRecord, Trial
 from mnemoscope.training import Recipe
 from mnemoscope.training.remedies import Remedy
 
-BUDGET = Budget(n_calibration=256, n_test=512, fit_steps=150, joint_fit_steps=75)
+BUDGET = Budget(
+    n_calibration=256, n_test=512, fit_steps=150, joint_fit_steps=75, contribution=False, untrained_copy=False
+)
 """Of one examination: seeds are the unit, so that many sequences of one seed decide little."""
 
 
