@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from mnemoscope.contracts import Batch, ReadPoint, tap
     from mnemoscope.examination import Budget, assert_load_bearing, examine
+    from mnemoscope.examination.geometry import examine_geometry
     from mnemoscope.examination.planning import plan
     from mnemoscope.experiments.examining import examine_run
     from mnemoscope.facade import report
@@ -30,6 +31,7 @@ _HOMES = {
     "assert_load_bearing": "examination",
     "build": "models",
     "examine": "examination",
+    "examine_geometry": "examination.geometry",
     "examine_run": "experiments.examining",
     "load_model": "models",
     "plan": "examination.planning",
@@ -51,6 +53,7 @@ __all__ = [  # in the order of `_HOMES`
     "assert_load_bearing",
     "build",
     "examine",
+    "examine_geometry",
     "examine_run",
     "load_model",
     "plan",

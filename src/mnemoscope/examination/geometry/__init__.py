@@ -4,3 +4,9 @@ May live here: everything that needs a table (n, m) and an edge list and nothing
 per group of measures. May import: contracts, runs, and the measures of the examination. A table is any array of one
 row per node; arithmetic is NumPy's and SciPy's in float64.
 """
+
+from mnemoscope.examination.geometry.node2vec import Node2Vec, Node2VecConfig, node2vec
+from mnemoscope.examination.geometry.session import examine_geometry
+from mnemoscope.examination.geometry.verdict import Behaviour
+
+__all__ = ["Behaviour", "Node2Vec", "Node2VecConfig", "examine_geometry", "node2vec"]

@@ -1,0 +1,241 @@
+"""Do nodes that are further apart on the graph lie further apart in the table?
+
+With hops the edges of the shortest path between two nodes, and the cosine of their rows:
+
+    distance_correlation        Spearman's rank correlation of 1 - cosine with hops, over pairs of nodes
+    far_distance_correlation    the same over pairs at 2 hops or more, which storing edges alone does not touch
+    geometric_level             mean cosine over edges
+    zigzag                      mean cosine at 2 hops less that over edges: positive where a node lies nearer to its
+                                neighbours' neighbours than to its neighbours
+
+`centred` takes the mean row out first, and puts "centred_" before the names: a common offset makes all cosines alike.
+A row of zeros has cosine 0 to all. Pairs without a path between them are left out.
+
+Shuffles keep the pairs, and their hops, and shuffle rows. Up to 1024 nodes all pairs are taken. Of larger graphs a
+random set of sources and a disjoint one of 1024 targets are drawn once, all pairs between these two being an unbiased
+sample of all pairs; of pairs at 2 hops all of the same sources are taken, or as many as 2^19. Edges are taken all.
+
+Source: Noroozizadeh et al. (2025), arXiv 2510.26745, for the mean cosine over edges ("geometric level"); correlations,
+zigzag and nulls are additions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import sparse, stats
+
+from mnemoscope.examination.geometry.graph import UNREACHABLE, SparseGraph
+from mnemoscope.examination.geometry.shuffling import against_null, column_parts, gram_factor, shuffled, unshuffled
+from mnemoscope.runs.geometry import GeometryMetric, HopProfile
+
+ALL_PAIRS = 1024
+"""Nodes of a graph of which all pairs are taken."""
+
+TARGETS = 1024
+"""Of larger graphs, the nodes to which distances from the sources are taken."""
+
+MOST_PAIRS = 2**19
+"""Pairs at 2 hops of larger graphs."""
+
+BLOCK = 2**22
+"""Pairs whose hops are held at once."""
+
+DIGITS = 12
+"""Cosines are equal if they are so to as many digits; the rest is rounding, and ranks would see it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Pairs:
+    """Pairs of nodes by their hops, which rise: nodes rows[first] and columns[second]."""
+
+    rows: Int[np.ndarray, "r"]
+    columns: Int[np.ndarray, "c"]
+    first: Int[np.ndarray, "p"]
+    second: Int[np.ndarray, "p"]
+    hops: Int[np.ndarray, "p"]
+
+
+def sampled_sources(n_nodes: int, n_sources: int = 256, seed: int = 0) -> Int[np.ndarray, "s"]:
+    """All nodes of a graph of up to 1024, else so many at random, in order."""
+    if n_nodes <= ALL_PAIRS:
+        return np.arange(n_nodes)
+    return np.sort(np.random.default_rng(seed).permutation(n_nodes)[:n_sources])
+
+
+def hop_profile(table: Float[np.ndarray, "n m"], graph: SparseGraph, sources: Int[np.ndarray, "s"]) -> HopProfile:
+    """Mean cosine by hops, of every source with every node; pairs of two sources are counted once.
+
+    Args:
+        table: one row for each node.
+        graph: of as many nodes.
+        sources: different nodes, see `sampled_sources`.
+
+    Cost: a breadth-first search and n m operations for each source.
+    """
+    unit = _unit_rows(table, centred=False)
+    place = np.full(graph.n_nodes, len(sources))
+    place[sources] = np.arange(len(sources))
+    n_pairs, sums = np.zeros(1, dtype=np.int64), np.zeros(1)
+    for start in range(0, len(sources), max(1, BLOCK // graph.n_nodes)):
+        part = sources[start : start + max(1, BLOCK // graph.n_nodes)]
+        hops, cosines = graph.hops_from(part), unit[part] @ unit.T
+        counted = (hops != UNREACHABLE) & (place > place[part][:, None])
+        length = max(len(sums), int(hops.max()) + 1)
+        n_pairs = np.bincount(hops[counted], minlength=length) + np.pad(n_pairs, (0, length - len(n_pairs)))
+        sums = np.bincount(hops[counted], cosines[counted], length) + np.pad(sums, (0, length - len(sums)))
+    found = np.flatnonzero(n_pairs)
+    return HopProfile(
+        hops=found.tolist(), cosines=(sums[found] / n_pairs[found]).tolist(), n_pairs=n_pairs[found].tolist()
+    )
+
+
+def distance_metrics(
+    table: Float[np.ndarray, "n m"],
+    graph: SparseGraph,
+    orders: Int[np.ndarray, "s n"],
+    n_sources: int = 256,
+    centred: bool = False,
+    seed: int = 0,
+) -> list[GeometryMetric]:
+    """The four measures of this file, each with its null; NaN where all pairs are as far apart.
+
+    Args:
+        table: one row for each node.
+        graph: of as many nodes.
+        orders: shuffles, see `shuffling.orders`.
+        n_sources: breadth-first searches where there are more than 1024 nodes; fewer nodes are sources all.
+        centred: take the mean row out first.
+        seed: of the sample of sources and targets.
+
+    Cost: O(pairs) for each shuffle of up to 1024 nodes, else a sort of n_sources x 1024 cosines, and O(edges x m).
+    """
+    unit = gram_factor(_unit_rows(table, centred))
+    prefix = "centred_" if centred else ""
+    pairs = _sampled_pairs(graph, n_sources, seed)
+    two_hops = _two_hop_pairs(graph, sampled_sources(graph.n_nodes, n_sources, seed), seed)
+    return [*_correlations(unit, pairs, orders, prefix), *_levels(unit, graph, two_hops, orders, prefix)]
+
+
+def _unit_rows(table: Float[np.ndarray, "n m"], centred: bool) -> Float[np.ndarray, "n m"]:
+    longest = np.linalg.norm(table, axis=1).max()
+    table = table - table.mean(axis=0) if centred else table
+    norms = np.linalg.norm(table, axis=1, keepdims=True)
+    present = norms > 10.0**-DIGITS * longest
+    return np.where(present, table, 0) / np.where(present, norms, 1)
+
+
+def _sampled_pairs(graph: SparseGraph, n_sources: int, seed: int) -> _Pairs:
+    n = graph.n_nodes
+    if n <= ALL_PAIRS:
+        rows = columns = np.arange(n)
+        hops = np.triu(graph.hops_from(rows), 1)
+    else:
+        nodes = np.random.default_rng(seed).permutation(n)
+        rows, columns = np.sort(nodes[:n_sources]), nodes[n_sources : n_sources + TARGETS]
+        parts = np.array_split(rows, -(-len(rows) * n // BLOCK))
+        hops = np.concatenate([graph.hops_from(part)[:, columns] for part in parts if len(part)])
+    first, second = np.nonzero(hops > 0)
+    by_hops = np.argsort(hops[first, second], kind="stable")
+    first, second = first[by_hops], second[by_hops]
+    return _Pairs(rows=rows, columns=columns, first=first, second=second, hops=hops[first, second])
+
+
+def _two_hop_pairs(graph: SparseGraph, sources: Int[np.ndarray, "s"], seed: int) -> Int[np.ndarray, "p 2"]:
+    """Every pair two hops apart of which one is a source, once; a sample where there are many."""
+    near = graph.adjacency[sources]
+    walks = sparse.coo_array(near @ graph.adjacency - (graph.n_nodes + 1) * near)
+    start, end = sources[walks.coords[0]], walks.coords[1]
+    found = (walks.data > 0) & (start != end) & ~(np.isin(end, sources) & (end < start))
+    pairs = np.stack([start[found], end[found]], axis=1).astype(np.int64)
+    if graph.n_nodes > ALL_PAIRS and len(pairs) > MOST_PAIRS:
+        pairs = pairs[np.random.default_rng(seed).choice(len(pairs), MOST_PAIRS, replace=False)]
+    return pairs
+
+
+def _correlations(
+    unit: Float[np.ndarray, "n m"], pairs: _Pairs, orders: Int[np.ndarray, "s n"], prefix: str
+) -> list[GeometryMetric]:
+    classes = _cosine_classes(unit, pairs)
+    far = int(np.searchsorted(pairs.hops, 2))
+    targets = [_centred_ranks(pairs.hops), _centred_ranks(pairs.hops[far:])]
+
+    def both(order: Int[np.ndarray, "n"]) -> list[float]:
+        found = classes(order)
+        return [-_rank_correlation(found, targets[0]), -_rank_correlation(found[far:], targets[1])]
+
+    value = both(unshuffled(len(unit))[0])
+    null = np.array([both(order) for order in orders]).reshape(-1, 2)
+    over = "pairs" if len(pairs.rows) == len(unit) else f"pairs of {len(pairs.rows)} x {len(pairs.columns)} nodes"
+    missing = "all pairs are as many hops apart, or have the same cosine"
+    names = (f"{prefix}distance_correlation", f"{prefix}far_distance_correlation")
+    return [against_null(name, value[i], null[:, i], len(targets[i]), over, missing) for i, name in enumerate(names)]
+
+
+def _cosine_classes(
+    unit: Float[np.ndarray, "n m"], pairs: _Pairs
+) -> Callable[[Int[np.ndarray, "n"]], Int[np.ndarray, "p"]]:
+    """From an order to a number for the cosine of each pair, which rises with it; equal cosines have equal numbers."""
+    if len(pairs.rows) < len(unit):
+
+        def sample(order: Int[np.ndarray, "n"]) -> Int[np.ndarray, "p"]:
+            cosines = np.round(unit[order[pairs.rows]] @ unit[order[pairs.columns]].T, DIGITS)
+            return np.unique(cosines[pairs.first, pairs.second], return_inverse=True)[1]
+
+        return sample
+    found = np.unique(np.round(unit @ unit.T, DIGITS), return_inverse=True)[1].reshape(len(unit), -1)
+    return lambda order: found[order[pairs.first], order[pairs.second]]
+
+
+def _centred_ranks(values: Int[np.ndarray, "p"]) -> Float[np.ndarray, "p"]:
+    """Ranks less their mean, of length 1; NaN where all are equal."""
+    if len(values) == 0 or values[0] == values[-1]:
+        return np.full(len(values), np.nan)
+    ranks = stats.rankdata(values) - (len(values) + 1) / 2
+    return ranks / np.linalg.norm(ranks)
+
+
+def _rank_correlation(classes: Int[np.ndarray, "p"], target: Float[np.ndarray, "p"]) -> float:
+    """Spearman's, by counting; classes are whole numbers from 0, not many more than there are pairs."""
+    if len(classes) == 0:
+        return np.nan
+    counts = np.bincount(classes)
+    ranks = np.cumsum(counts) - (counts - 1) / 2 - (len(classes) + 1) / 2
+    norm = counts @ np.square(ranks)
+    return float(target @ ranks[classes] / np.sqrt(norm)) if norm > 0 else np.nan
+
+
+def _levels(
+    unit: Float[np.ndarray, "n m"],
+    graph: SparseGraph,
+    two_hops: Int[np.ndarray, "p 2"],
+    orders: Int[np.ndarray, "s n"],
+    prefix: str,
+) -> list[GeometryMetric]:
+    everyone = unshuffled(len(unit))
+    (near, near_null), (next_near, next_null) = (
+        (_mean_cosine(unit, pairs, everyone), _mean_cosine(unit, pairs, orders)) for pairs in (graph.edges, two_hops)
+    )
+    n, missing = len(two_hops), "no two nodes are two hops apart"
+    return [
+        against_null(f"{prefix}zigzag", float((next_near - near)[0]), next_null - near_null, n, "pairs", missing),
+        against_null(f"{prefix}geometric_level", float(near[0]), near_null, len(graph.edges), "edges"),
+    ]
+
+
+def _mean_cosine(
+    unit: Float[np.ndarray, "n m"], pairs: Int[np.ndarray, "p 2"], orders: Int[np.ndarray, "s n"]
+) -> Float[np.ndarray, "s"]:
+    """Over the pairs, for each order: tr(U^T P U) / p with P_ij = 1 where (i, j) is a pair."""
+    if len(pairs) == 0:
+        return np.full(len(orders), np.nan)
+    matrix = sparse.csr_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(unit), len(unit)))
+    total = np.zeros(len(orders))
+    for part in column_parts(unit):
+        found = [np.zeros(0)]
+        for batch in shuffled(part, orders):
+            image = (matrix @ batch.reshape(len(batch), -1)).reshape(batch.shape)
+            found.append(np.einsum("ncm,ncm->c", batch, image))
+        total += np.concatenate(found)
+    return total / len(pairs)
