@@ -19,6 +19,7 @@ BENCHMARKS = (
     "training_metrics",
     "remedies",
     "examination",
+    "node2vec",
     "gpu",
 )
 THREADS = 1

@@ -3,20 +3,29 @@
 from pathlib import Path
 
 from mnemoscope.reporting import Case, write
+from mnemoscope.reporting.geometry import write_geometry
 from mnemoscope.runs import Examination
+from mnemoscope.runs.geometry import GeometryExamination
 
 
-def report(examination: Examination, path: str | Path = "report.html", *, title: str = "Mnemoscope report") -> Path:
+def report(
+    examination: Examination | GeometryExamination,
+    path: str | Path = "report.html",
+    *,
+    title: str = "Mnemoscope report",
+) -> Path:
     """Write an examination as one offline HTML file.
 
     Args:
-        examination: what `examine` returned.
+        examination: what `examine` or `examine_geometry` returned.
         path: the file.
         title: of the page.
 
     Returns:
         The file's path.
     """
+    if isinstance(examination, GeometryExamination):
+        return write_geometry(examination, path, title)
     question = f"Is the memory of {examination.subject} load-bearing or decorative?"
     case = Case(label=examination.subject, question=question, examination=examination)
     return write([case], path, f"mnemoscope.report(examination, {str(path)!r})", title)

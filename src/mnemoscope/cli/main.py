@@ -13,6 +13,7 @@ from mnemoscope.cli.compare import Compare
 from mnemoscope.cli.demo import Demo
 from mnemoscope.cli.examine import Examine
 from mnemoscope.cli.fold import Fold
+from mnemoscope.cli.geometry import Geometry
 from mnemoscope.cli.list import List
 from mnemoscope.cli.lottery import Lottery
 from mnemoscope.cli.prune import Prune
@@ -39,6 +40,7 @@ VERBS = (
     "reproduce",
     "trial",
     "fold",
+    "geometry",
 )
 
 Command = Union[  # noqa: UP007  # tyro reads the annotations of a Union
@@ -57,6 +59,7 @@ Command = Union[  # noqa: UP007  # tyro reads the annotations of a Union
     Annotated[Reproduce, tyro.conf.subcommand("reproduce")],
     Annotated[Trial, tyro.conf.subcommand("trial")],
     Annotated[Fold, tyro.conf.subcommand("fold")],
+    Annotated[Geometry, tyro.conf.subcommand("geometry")],
 ]
 
 

@@ -9,10 +9,10 @@ import tyro
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Draw the report of one or more examined runs; several are shown side by side."""
+    """Draw the report of one or more examined runs, or geometry examinations; several are shown side by side."""
 
     directories: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Folders of the runs."""
+    """Folders of the runs, or of `mnemoscope geometry`."""
 
     out: Path | None = None
     """The HTML file; by default report.html in the first run's folder."""

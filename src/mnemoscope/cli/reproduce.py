@@ -1,5 +1,6 @@
 """`mnemoscope reproduce NAME`: a published figure, beside what comes out here."""
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ class Reproduce:
         from mnemoscope.experiments.head_collapse import on_text
         from mnemoscope.experiments.published import EXPERIMENTS, find_experiment
         from mnemoscope.experiments.reproducing import failures, reproduce
+        from mnemoscope.experiments.reproduction_page import write_page
 
         if self.name is None:
             return _list(list(EXPERIMENTS.values()))
@@ -47,6 +49,8 @@ class Reproduce:
             say(f"what is finished is in {self.out}; the same command goes on from there")
             raise
         _print(experiment, found)
+        command = f"mnemoscope {shlex.join(sys.argv[1:])}"
+        say(f"report: {write_page(experiment, self.size, found, self.seeds, self.out, command)}")
         broken = failures(experiment.claims, found)
         for line in broken:
             say(f"FAILED: {line}")

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mnemoscope.experiments.reproducing import Claim, Experiment, Measured
+from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot
 from mnemoscope.memories.omega import Omega, OmegaConfig, OmegaState
 from mnemoscope.tasks import task_rng
 from mnemoscope.tasks.cued_recall import CuedRecall, CuedRecallConfig
@@ -185,4 +185,12 @@ DETACHED_WRITES = Experiment(
     ),
     sizes={"small": Recall()},
     measure=detached_writes,
+    plots=(
+        Plot(
+            title="Recall over training",
+            caption="Accuracy on training batches: with a differentiable write, keys and values are learned too.",
+            y_label="accuracy (fraction)",
+            lines={f"{name} write": f"{name}: train accuracy" for name in ("differentiable", "detached")},
+        ),
+    ),
 )

@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from mnemoscope.experiments.reproducing import Claim, Experiment, Measured
+from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot
 from mnemoscope.experiments.stability import PRIETO
 from mnemoscope.memories import AttentionConfig
 from mnemoscope.models import Stack, StackConfig, build
@@ -237,6 +237,9 @@ def _bounded(arm: str, where: str, published: str, *, least: float | None = None
     return Claim(figure=figure, what=what, published=published, least=least, most=most)
 
 
+_SPREAD = ("Directions that hold 95 % of the variance of the rows, as a share of the width.", "share of directions")
+_FIVE = tuple(name for name in ARMS if name != "PerpGrad 0.5")
+
 HEAD_COLLAPSE = Experiment(
     name="head-collapse",
     what="E5: StableMax collapses the head of a language model, tied or not, and PerpGrad a tied embedding",
@@ -266,4 +269,13 @@ HEAD_COLLAPSE = Experiment(
     ),
     sizes={"small": SmallLm()},
     measure=head_collapse,
+    plots=tuple(
+        Plot(title=title, caption=caption, y_label=label, lines={name: f"{name}: {series}" for name in names})
+        for title, caption, label, series, names in (
+            ("Head", *_SPREAD, "head", tuple(ARMS)[:4]),
+            ("Head, with PerpGrad", *_SPREAD, "head", ("CE tied", *tuple(ARMS)[4:])),
+            ("Input embedding", *_SPREAD, "embedding", tuple(ARMS)[:4]),
+            ("Accuracy", "Of the next word on held-out text.", "accuracy (fraction)", "validation accuracy", _FIVE),
+        )
+    ),
 )

@@ -5,12 +5,36 @@ from collections.abc import Mapping
 from typing import Any
 
 from mnemoscope.experiments.detached_writes import DETACHED_WRITES
+from mnemoscope.experiments.geometry.calibration import GEOMETRY_CALIBRATION
+from mnemoscope.experiments.geometry.capacity import CAPACITY
+from mnemoscope.experiments.geometry.costs import GEOMETRIC_COSTS
+from mnemoscope.experiments.geometry.editing import EDITING
+from mnemoscope.experiments.geometry.in_context import IN_CONTEXT
+from mnemoscope.experiments.geometry.path_star import PATH_STAR
+from mnemoscope.experiments.geometry.path_star_variants import DIRECTIONS, MAMBA, PAUSED, REMEMBERED, STAGED, TREE
+from mnemoscope.experiments.geometry.phase import GEOMETRY_PHASE
+from mnemoscope.experiments.geometry.steering import STEERING
+from mnemoscope.experiments.geometry.theory import NODE2VEC_DYNAMICS
+from mnemoscope.experiments.geometry.tiny import TINY_GRAPHS
 from mnemoscope.experiments.head_collapse import HEAD_COLLAPSE
 from mnemoscope.experiments.reproducing import Experiment
 from mnemoscope.experiments.stability import PERPGRAD, STRENGTHS, WEIGHT_DECAY
 
+IN_WEIGHTS = (PATH_STAR, PAUSED, STAGED, DIRECTIONS, TREE, MAMBA, REMEMBERED, STEERING, EDITING, CAPACITY)
+TINY = (TINY_GRAPHS, NODE2VEC_DYNAMICS, GEOMETRIC_COSTS, GEOMETRY_PHASE, GEOMETRY_CALIBRATION)
+
 EXPERIMENTS: Mapping[str, Experiment[Any]] = {
-    experiment.name: experiment for experiment in (PERPGRAD, WEIGHT_DECAY, STRENGTHS, HEAD_COLLAPSE, DETACHED_WRITES)
+    experiment.name: experiment
+    for experiment in (
+        PERPGRAD,
+        WEIGHT_DECAY,
+        STRENGTHS,
+        HEAD_COLLAPSE,
+        DETACHED_WRITES,
+        *IN_WEIGHTS,
+        IN_CONTEXT,
+        *TINY,
+    )
 }
 
 

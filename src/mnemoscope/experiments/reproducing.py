@@ -1,6 +1,8 @@
 """Reproducing published figures: what must come out, what came out of each seed, and whether it holds.
 
-    OUT/perpgrad/small/seed-0.json      the figures of one seed, written when it is finished
+    OUT/perpgrad/small/seed-0.json          the figures of one seed, written when it is finished
+    OUT/path-star/small/geometry-0.html     embeddings that were examined, and beside it their records
+    OUT/perpgrad/small/reproduction.json    claims and curves of all seeds, and report.html
 
 A seed that is there already is not done again: the same command goes on where it was stopped. A file that was written
 under other settings is refused.
@@ -12,21 +14,31 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 
 from mnemoscope.experiments.calibrate import versions
+from mnemoscope.reporting.geometry import write_geometry
 from mnemoscope.runs import SCHEMA_VERSION, Record, read_record, write_record
+from mnemoscope.runs.geometry import GeometryExamination, HeatMap
 
 Size = Literal["small", "paper"]
 """Minutes on two CPU cores, or what was published (hours, or a GPU)."""
 
 Say = Callable[[str], None]
 Settings = TypeVar("Settings")
+Series: TypeAlias = Mapping[str, Sequence[float]]
+"""By name."""
 
 HEADS = ("what", "published", "must be")
+GEOMETRY = "geometry"
+
+
+def _no_heat_maps(settings: Any, series: Series) -> tuple[()]:
+    """Most experiments draw curves only."""
+    return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +75,43 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A figure that is redrawn from series; see `reproduction_page`.
+
+    Args:
+        title: of the figure.
+        caption: how to read it.
+        y_label: quantity and unit.
+        lines: the series of each line, by what to call it; several lines are drawn together.
+        x: the series of the horizontal axis; a line that has one of its own gives it before its series, "x -> y".
+        x_label: quantity and unit.
+        log_x: logarithmic axis.
+        log_y: logarithmic axis.
+    """
+
+    title: str
+    caption: str
+    y_label: str
+    lines: Mapping[str, str]
+    x: str = "step"
+    x_label: str = "training step"
+    log_x: bool = False
+    log_y: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measured:
     """What one seed gave.
 
     Args:
         figures: by name; one for every claim.
         series: what a figure would be drawn of, by name.
+        geometry: tables of embeddings that were examined, by what they are called; they get a page.
     """
 
     figures: Mapping[str, float]
-    series: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    series: Series = field(default_factory=dict)
+    geometry: Mapping[str, GeometryExamination] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +125,8 @@ class Experiment(Generic[Settings]):
         claims: what must come out.
         sizes: settings of each size that there is; a dataclass of plain values.
         measure: settings and seed -> figures; a pure function of both.
+        plots: what its page draws.
+        heat_maps: settings and series, the mean over seeds -> matrices that its page draws.
     """
 
     name: str
@@ -94,6 +135,8 @@ class Experiment(Generic[Settings]):
     claims: Sequence[Claim]
     sizes: Mapping[Size, Settings]
     measure: Callable[[Settings, int], Measured]
+    plots: Sequence[Plot] = ()
+    heat_maps: Callable[[Settings, Series], Sequence[HeatMap]] = _no_heat_maps
 
 
 class Result(Record):
@@ -126,13 +169,14 @@ def reproduce(experiment: Experiment[Any], n_seeds: int, size: Size, out: str | 
     if n_seeds < 1:
         raise ValueError(f"reproduce: seeds must be at least 1, got {n_seeds}; 3 are enough for a table")
     there = {result.seed: result for result in finished(experiment, n_seeds, size, out)}
-    folder = _folder(experiment, size, out)
+    folder = experiment_folder(experiment, size, out)
     for seed in range(n_seeds):
         if seed in there:
             say(f"{experiment.name} seed {seed}: in {_file(folder, seed)} already")
             continue
-        there[seed] = _measured(experiment, seed, size)
+        there[seed], examined = _measured(experiment, seed, size)
         folder.mkdir(parents=True, exist_ok=True)
+        _write_geometry(folder, seed, experiment.name, examined)
         write_record(_file(folder, seed), there[seed])
         say(f"{experiment.name} seed {seed}: {there[seed].seconds:.0f} s")
     return [there[seed] for seed in range(n_seeds)]
@@ -144,8 +188,8 @@ def finished(experiment: Experiment[Any], n_seeds: int, size: Size, out: str | P
     Raises:
         ValueError: a size that the experiment has not, or results that are damaged or of other settings.
     """
-    settings = _settings(experiment, size)
-    files = [_file(_folder(experiment, size, out), seed) for seed in range(n_seeds)]
+    settings = resolved_settings(experiment, size)
+    files = [_file(experiment_folder(experiment, size, out), seed) for seed in range(n_seeds)]
     found = [(file, read_record(file, Result)) for file in files if file.exists()]
     for file, result in found:
         if result.settings != settings:
@@ -181,23 +225,39 @@ def _row(claim: Claim, values: Sequence[float]) -> list[str]:
     return [claim.what, claim.published, claim.bar, *(f"{value:.4g}" for value in values), mean, spread, verdict]
 
 
-def _measured(experiment: Experiment[Any], seed: int, size: Size) -> Result:
+def _measured(experiment: Experiment[Any], seed: int, size: Size) -> tuple[Result, Mapping[str, GeometryExamination]]:
     began = time.perf_counter()
     with _one_thread():
         measured = experiment.measure(experiment.sizes[size], seed)
-    return Result(
+    result = Result(
         experiment=experiment.name,
         size=size,
         seed=seed,
-        settings=_settings(experiment, size),
+        settings=resolved_settings(experiment, size),
         figures={name: float(value) for name, value in measured.figures.items()},
         series={name: [float(value) for value in values] for name, values in measured.series.items()},
         seconds=time.perf_counter() - began,
         versions=versions(),
     )
+    return result, measured.geometry
 
 
-def _settings(experiment: Experiment[Any], size: Size) -> dict[str, Any]:
+def _write_geometry(folder: Path, seed: int, name: str, examined: Mapping[str, GeometryExamination]) -> None:
+    """The page of what was examined, and its records."""
+    for called, one in examined.items():
+        kept = folder / f"{GEOMETRY}-{seed}" / called / "geometry.json"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_record(kept, one)
+    if examined:
+        write_geometry(list(examined.values()), geometry_page(folder, seed), f"Geometry: {name}, seed {seed}")
+
+
+def geometry_page(folder: Path, seed: int) -> Path:
+    """Where the page of what was examined stands."""
+    return folder / f"{GEOMETRY}-{seed}.html"
+
+
+def resolved_settings(experiment: Experiment[Any], size: Size) -> dict[str, Any]:
     """The settings as JSON gives them back."""
     if size not in experiment.sizes:
         raise ValueError(
@@ -207,7 +267,8 @@ def _settings(experiment: Experiment[Any], size: Size) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(experiment.sizes[size])))
 
 
-def _folder(experiment: Experiment[Any], size: Size, out: str | Path) -> Path:
+def experiment_folder(experiment: Experiment[Any], size: Size, out: str | Path) -> Path:
+    """Where the results of an experiment stand."""
     return Path(out) / experiment.name / size
 
 

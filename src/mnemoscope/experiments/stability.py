@@ -14,7 +14,7 @@ LucasPrietoAl/grokking-at-the-edge-of-numerical-stability; strengths below 1 as 
 recommends 0.5 for arithmetic. What differs: this project's split of the table, and which seeds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mnemoscope.experiments.reproducing import Claim, Experiment, Measured
+from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot
 from mnemoscope.tasks.modular_arithmetic import ModularArithmetic, ModularArithmeticConfig
 from mnemoscope.training.projection import project_gradients
 
@@ -177,6 +177,22 @@ def _accuracy(model: nn.Module, inputs: Float[Tensor, "n inputs"], targets: Int[
 
 SWEPT = (0.0, 0.25, 0.5, 0.75, 1.0)
 
+
+def _accuracies(arms: Mapping[str, str]) -> tuple[Plot, ...]:
+    """Accuracy on either split over epochs, a line for each arm."""
+    return tuple(
+        Plot(
+            title=f"Accuracy on {what}",
+            caption=f"How much of {what} is right over epochs; 0.99 counts as learned.",
+            y_label="accuracy (fraction)",
+            lines={name: f"{arm}: {split} accuracy" for name, arm in arms.items()},
+            x="epoch",
+            x_label="epoch",
+        )
+        for split, what in (("test", "pairs that were held out"), ("train", "pairs that were trained"))
+    )
+
+
 PERPGRAD = Experiment(
     name="perpgrad",
     what="E1: modular addition is generalised without weight decay if gradients are orthogonal to their weights",
@@ -204,6 +220,7 @@ PERPGRAD = Experiment(
         )
     },
     measure=perpgrad,
+    plots=_accuracies({"PerpGrad, rescaled": "rescaled", "PerpGrad": "not rescaled", "AdamW": "adamw"}),
 )
 
 WEIGHT_DECAY = Experiment(
@@ -221,6 +238,7 @@ WEIGHT_DECAY = Experiment(
     ),
     sizes={"small": Addition(epochs=1000, weight_decays=(1.0,), strengths=(0.0,), rescales=(False,))},
     measure=weight_decay,
+    plots=_accuracies({"weight decay 1": "weight decay"}),
 )
 
 STRENGTHS = Experiment(
@@ -248,4 +266,5 @@ STRENGTHS = Experiment(
         )
     },
     measure=strengths,
+    plots=_accuracies({f"strength {strength:g}": _named(strength) for strength in SWEPT}),
 )

@@ -52,6 +52,8 @@ class StackConfig:
         tie_embeddings: use the embedding as the head.
         positions: "none" (the mixers see to order), or "learned" up to `max_tokens`.
         max_tokens: longest sequence of learned positions.
+        residual: add what a mixer and a feed-forward part give to what they read; without, as some published Mamba
+            stacks are, the next part sees it alone: h <- mixer(rms(h)), h <- W_2 gelu(W_1 rms(h)).
         vectors: what is read and predicted in place of tokens; None for tokens. Vectors have no embedding to tie.
     """
 
@@ -64,6 +66,7 @@ class StackConfig:
     tie_embeddings: bool = True
     positions: Literal["none", "learned"] = "none"
     max_tokens: int | None = None
+    residual: bool = True
     vectors: VectorsConfig | None = None
 
     def __post_init__(self) -> None:
@@ -117,10 +120,11 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Mixer and feed-forward part, each behind a norm and beside the residual stream."""
+    """Mixer and feed-forward part, each behind a norm and, with `residual`, beside the residual stream."""
 
-    def __init__(self, mixer: MixerConfig, d_model: int, mlp_width: int) -> None:
+    def __init__(self, mixer: MixerConfig, d_model: int, mlp_width: int, residual: bool = True) -> None:
         super().__init__()
+        self.residual = residual
         self.mixer_norm = nn.RMSNorm(d_model, NORM_EPSILON)
         self.mixer = build_mixer(mixer, d_model)
         self.mlp_norm = nn.RMSNorm(d_model, NORM_EPSILON) if mlp_width else None
@@ -129,15 +133,18 @@ class Block(nn.Module):
     def forward(self, x: Float[Tensor, "b t d"], state: Any = None) -> tuple[Float[Tensor, "b t d"], Any]:
         """Parallel form."""
         mixed, state = self.mixer(self.mixer_norm(x), state)
-        return self._feed_forward(x + mixed), state
+        return self._feed_forward(self._beside(x, mixed)), state
 
     def step(self, x: Float[Tensor, "b d"], state: Any) -> tuple[Float[Tensor, "b d"], Any]:
         """One token."""
         mixed, state = self.mixer.step(self.mixer_norm(x), state)
-        return self._feed_forward(x + mixed), state
+        return self._feed_forward(self._beside(x, mixed)), state
 
     def _feed_forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        return x if self.mlp is None or self.mlp_norm is None else x + self.mlp(self.mlp_norm(x))
+        return x if self.mlp is None or self.mlp_norm is None else self._beside(x, self.mlp(self.mlp_norm(x)))
+
+    def _beside(self, x: Float[Tensor, "*b d"], given: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        return x + given if self.residual else given
 
 
 class Blocks(nn.ModuleList):
@@ -162,7 +169,7 @@ class Stack(nn.Module):
             nn.init.normal_(self.embedding.weight, std=d**-0.5)
         self.positions = nn.Embedding(config.max_tokens, d) if config.max_tokens is not None else None
         width = round(d * config.mlp_ratio)
-        self.blocks = Blocks(Block(mixer, d, width) for mixer in config.mixers)
+        self.blocks = Blocks(Block(mixer, d, width, config.residual) for mixer in config.mixers)
         self.norm = nn.RMSNorm(d, NORM_EPSILON)
         self.head = nn.Linear(d, vectors.n_outputs if vectors else config.vocab_size, bias=False)
         if config.tie_embeddings:
@@ -170,10 +177,14 @@ class Stack(nn.Module):
 
     def forward(self, tokens: Inputs) -> Float[Tensor, "b t vocab"]:
         """Logits of the next token at every position."""
+        return self.head(self.hidden(tokens))
+
+    def hidden(self, tokens: Inputs) -> Float[Tensor, "b t d"]:
+        """What the head reads at every position; for whoever needs logits at few of them."""
         x = self._embed(tokens, 0)
         for block in self.blocks:
             x, _ = block(x)
-        return self.head(self.norm(x))
+        return self.norm(x)
 
     def init_state(self, batch: int) -> StackState:
         """Nothing seen."""

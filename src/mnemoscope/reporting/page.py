@@ -13,6 +13,7 @@ from mnemoscope.reporting.canvas import Drawing
 from mnemoscope.reporting.case import Case
 from mnemoscope.reporting.evidence import controls_table, rests_table, stored_table, subsets_table
 from mnemoscope.reporting.figures import case_figures, comparison_figures
+from mnemoscope.reporting.geometry_glossary import GEOMETRY_KINDS
 from mnemoscope.reporting.glossary import MEANINGS, OUTCOMES, TERMS
 from mnemoscope.reporting.numbers import increase, interval, nats, percent, percent_interval, printable
 from mnemoscope.reporting.summary import flip, headline, sentence
@@ -183,5 +184,5 @@ def environment() -> jinja2.Environment:
     environment.filters["inline"] = Markup
     environment.filters["breakable"] = _breakable
     environment.filters["numbers_table"] = _numbers_table
-    environment.globals["MEANINGS"] = {**OUTCOMES, **MEANINGS}
+    environment.globals["MEANINGS"] = {**OUTCOMES, **GEOMETRY_KINDS, **MEANINGS}
     return environment

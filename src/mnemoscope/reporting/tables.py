@@ -12,6 +12,7 @@ from mnemoscope.reporting.numbers import ABSENT, interval, nats, percent, percen
 from mnemoscope.reporting.summary import at_local_window, effect, shown_level
 from mnemoscope.runs import Estimate, Examination, Manifest, SiteRecord
 from mnemoscope.runs.examination import InterventionName, Verdict
+from mnemoscope.runs.geometry import GeometryKind
 from mnemoscope.runs.trial import Outcome
 
 
@@ -21,7 +22,7 @@ class Cell:
 
     text: str
     note: str = ""
-    verdict: Verdict | Outcome | None = None
+    verdict: Verdict | Outcome | GeometryKind | None = None
 
 
 @dataclass(frozen=True)

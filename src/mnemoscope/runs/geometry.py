@@ -123,6 +123,9 @@ class GeometryExamination(Record):
     edges: list[list[int]]
     """Between the nodes that are drawn."""
     node_names: list[str] = Field(default_factory=list)
+    """By number of the node; empty where nodes have none but their numbers."""
+    node_groups: list[int] = Field(default_factory=list)
+    """By number of the node, for instance its arm, -1 for none; empty where nobody said."""
     pictures: list[NodePicture]
     heat_maps: list[HeatMap] = Field(default_factory=list)
     snapshots: list[GeometrySnapshot] = Field(default_factory=list)

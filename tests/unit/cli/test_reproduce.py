@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from mnemoscope.experiments.published import EXPERIMENTS
 from mnemoscope.experiments.reproducing import Result
 from mnemoscope.experiments.stability import PERPGRAD
 from mnemoscope.runs import write_record
@@ -48,13 +49,7 @@ def test_the_table_and_the_exit_code(tmp_path: Path):
 def test_names(tmp_path: Path):
     listed = reproduce()
     assert listed.returncode == 0, listed.stderr
-    assert [line.split()[0] for line in listed.stdout.splitlines() if not line.startswith(" ")] == [
-        "perpgrad",
-        "weight-decay",
-        "perpgrad-strength",
-        "head-collapse",
-        "detached-writes",
-    ]
+    assert [line.split()[0] for line in listed.stdout.splitlines() if not line.startswith(" ")] == list(EXPERIMENTS)
     for words, message in (
         (("perpgrd",), "did you mean 'perpgrad'?"),
         (("perpgrad", "--size", "paper"), "give --size small"),

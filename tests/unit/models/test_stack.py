@@ -192,6 +192,30 @@ class TestLearnedPositions:
             run()
 
 
+class TestWithoutResidual:
+    config = StackConfig.of("gated_delta(n_heads=2), attention(n_heads=2)", vocab_size=VOCAB, d_model=16)
+
+    @torch.no_grad()
+    def test_each_part_sees_only_what_the_last_one_gave(self):
+        stack, tokens = build(replace(self.config, residual=False), seed=0).double(), some_tokens(7)
+        x = stack.embedding(tokens)
+        for block in stack.blocks:
+            assert block.mlp is not None
+            assert block.mlp_norm is not None
+            x = block.mlp(block.mlp_norm(block.mixer(block.mixer_norm(x))[0]))
+        assert_close(stack(tokens), stack.head(stack.norm(x)), FLOAT64)
+        assert_close(stream(stack, tokens, [3, 4])[0], stack(tokens), FLOAT64)
+
+    @torch.no_grad()
+    def test_weights_are_drawn_alike(self):
+        plain, bare = build(self.config, seed=0), build(replace(self.config, residual=False), seed=0)
+        for a, b in zip(plain.parameters(), bare.parameters(), strict=True):
+            assert torch.equal(a, b)
+        tokens = some_tokens(7)
+        assert (plain(tokens) - bare(tokens)).abs().max() > 1e-2
+        assert torch.equal(plain.head(plain.hidden(tokens)), plain(tokens))
+
+
 @torch.no_grad()
 def test_the_state_of_a_recurrent_stack_does_not_grow():
     stack, tokens = stack_of(RECURRENT), some_tokens(400)

@@ -19,14 +19,12 @@ Source: Noroozizadeh et al. (2025), arXiv 2510.26745, for the mean cosine over e
 zigzag and nulls are additions.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
-from jaxtyping import Float, Int
-from scipy import sparse, stats
+from jaxtyping import Float, Int, UInt
+from scipy import sparse
 
 from mnemoscope.examination.geometry.graph import UNREACHABLE, SparseGraph
+from mnemoscope.examination.geometry.hop_ranks import DIGITS, HopRanks, all_pairs, pairs_between
 from mnemoscope.examination.geometry.shuffling import against_null, column_parts, gram_factor, shuffled, unshuffled
 from mnemoscope.runs.geometry import GeometryMetric, HopProfile
 
@@ -42,19 +40,7 @@ MOST_PAIRS = 2**19
 BLOCK = 2**22
 """Pairs whose hops are held at once."""
 
-DIGITS = 12
-"""Cosines are equal if they are so to as many digits; the rest is rounding, and ranks would see it."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Pairs:
-    """Pairs of nodes by their hops, which rise: nodes rows[first] and columns[second]."""
-
-    rows: Int[np.ndarray, "r"]
-    columns: Int[np.ndarray, "c"]
-    first: Int[np.ndarray, "p"]
-    second: Int[np.ndarray, "p"]
-    hops: Int[np.ndarray, "p"]
+UNDEFINED = "all pairs are as many hops apart, or have the same cosine"
 
 
 def sampled_sources(n_nodes: int, n_sources: int = 256, seed: int = 0) -> Int[np.ndarray, "s"]:
@@ -78,8 +64,7 @@ def hop_profile(table: Float[np.ndarray, "n m"], graph: SparseGraph, sources: In
     place = np.full(graph.n_nodes, len(sources))
     place[sources] = np.arange(len(sources))
     n_pairs, sums = np.zeros(1, dtype=np.int64), np.zeros(1)
-    for start in range(0, len(sources), max(1, BLOCK // graph.n_nodes)):
-        part = sources[start : start + max(1, BLOCK // graph.n_nodes)]
+    for part in _parts(sources, graph):
         hops, cosines = graph.hops_from(part), unit[part] @ unit.T
         counted = (hops != UNREACHABLE) & (place > place[part][:, None])
         length = max(len(sums), int(hops.max()) + 1)
@@ -113,9 +98,12 @@ def distance_metrics(
     """
     unit = gram_factor(_unit_rows(table, centred))
     prefix = "centred_" if centred else ""
-    pairs = _sampled_pairs(graph, n_sources, seed)
-    two_hops = _two_hop_pairs(graph, sampled_sources(graph.n_nodes, n_sources, seed), seed)
-    return [*_correlations(unit, pairs, orders, prefix), *_levels(unit, graph, two_hops, orders, prefix)]
+    sources = sampled_sources(graph.n_nodes, n_sources, seed)
+    two_hops = _two_hop_pairs(graph, sources, seed)
+    return [
+        *_correlations(unit, graph, sources, orders, prefix=prefix, seed=seed),
+        *_levels(unit, graph, two_hops, orders, prefix),
+    ]
 
 
 def _unit_rows(table: Float[np.ndarray, "n m"], centred: bool) -> Float[np.ndarray, "n m"]:
@@ -124,22 +112,6 @@ def _unit_rows(table: Float[np.ndarray, "n m"], centred: bool) -> Float[np.ndarr
     norms = np.linalg.norm(table, axis=1, keepdims=True)
     present = norms > 10.0**-DIGITS * longest
     return np.where(present, table, 0) / np.where(present, norms, 1)
-
-
-def _sampled_pairs(graph: SparseGraph, n_sources: int, seed: int) -> _Pairs:
-    n = graph.n_nodes
-    if n <= ALL_PAIRS:
-        rows = columns = np.arange(n)
-        hops = np.triu(graph.hops_from(rows), 1)
-    else:
-        nodes = np.random.default_rng(seed).permutation(n)
-        rows, columns = np.sort(nodes[:n_sources]), nodes[n_sources : n_sources + TARGETS]
-        parts = np.array_split(rows, -(-len(rows) * n // BLOCK))
-        hops = np.concatenate([graph.hops_from(part)[:, columns] for part in parts if len(part)])
-    first, second = np.nonzero(hops > 0)
-    by_hops = np.argsort(hops[first, second], kind="stable")
-    first, second = first[by_hops], second[by_hops]
-    return _Pairs(rows=rows, columns=columns, first=first, second=second, hops=hops[first, second])
 
 
 def _two_hop_pairs(graph: SparseGraph, sources: Int[np.ndarray, "s"], seed: int) -> Int[np.ndarray, "p 2"]:
@@ -155,55 +127,47 @@ def _two_hop_pairs(graph: SparseGraph, sources: Int[np.ndarray, "s"], seed: int)
 
 
 def _correlations(
-    unit: Float[np.ndarray, "n m"], pairs: _Pairs, orders: Int[np.ndarray, "s n"], prefix: str
+    unit: Float[np.ndarray, "n m"],
+    graph: SparseGraph,
+    sources: Int[np.ndarray, "s"],
+    orders: Int[np.ndarray, "o n"],
+    *,
+    prefix: str,
+    seed: int,
 ) -> list[GeometryMetric]:
-    classes = _cosine_classes(unit, pairs)
-    far = int(np.searchsorted(pairs.hops, 2))
-    targets = [_centred_ranks(pairs.hops), _centred_ranks(pairs.hops[far:])]
+    if len(sources) == graph.n_nodes:
+        codes = _codes(graph.hops_from(sources))
+        in_order, counts = all_pairs(unit, codes), np.bincount(codes[np.triu_indices(len(codes), 1)])
+        over = "pairs"
+    else:
+        others = np.setdiff1d(np.arange(graph.n_nodes), sources)
+        targets = np.random.default_rng(seed).permutation(others)[:TARGETS]
+        codes = np.concatenate([_codes(graph.hops_from(part)[:, targets]) for part in _parts(sources, graph)])
+        in_order, counts = pairs_between(unit, codes, sources, targets), np.bincount(codes.ravel())
+        over = f"pairs of {len(sources)} x {len(targets)} nodes"
+    named = {"distance_correlation": HopRanks(counts, 1), "far_distance_correlation": HopRanks(counts, 2)}
 
-    def both(order: Int[np.ndarray, "n"]) -> list[float]:
-        found = classes(order)
-        return [-_rank_correlation(found, targets[0]), -_rank_correlation(found[far:], targets[1])]
+    def measured(order: Int[np.ndarray, "n"]) -> list[float]:
+        pairs = in_order(order)
+        return [-ranks.correlation(*pairs) for ranks in named.values()]
 
-    value = both(unshuffled(len(unit))[0])
-    null = np.array([both(order) for order in orders]).reshape(-1, 2)
-    over = "pairs" if len(pairs.rows) == len(unit) else f"pairs of {len(pairs.rows)} x {len(pairs.columns)} nodes"
-    missing = "all pairs are as many hops apart, or have the same cosine"
-    names = (f"{prefix}distance_correlation", f"{prefix}far_distance_correlation")
-    return [against_null(name, value[i], null[:, i], len(targets[i]), over, missing) for i, name in enumerate(names)]
-
-
-def _cosine_classes(
-    unit: Float[np.ndarray, "n m"], pairs: _Pairs
-) -> Callable[[Int[np.ndarray, "n"]], Int[np.ndarray, "p"]]:
-    """From an order to a number for the cosine of each pair, which rises with it; equal cosines have equal numbers."""
-    if len(pairs.rows) < len(unit):
-
-        def sample(order: Int[np.ndarray, "n"]) -> Int[np.ndarray, "p"]:
-            cosines = np.round(unit[order[pairs.rows]] @ unit[order[pairs.columns]].T, DIGITS)
-            return np.unique(cosines[pairs.first, pairs.second], return_inverse=True)[1]
-
-        return sample
-    found = np.unique(np.round(unit @ unit.T, DIGITS), return_inverse=True)[1].reshape(len(unit), -1)
-    return lambda order: found[order[pairs.first], order[pairs.second]]
+    value = measured(unshuffled(graph.n_nodes)[0])
+    null = np.array([measured(order) for order in orders]).reshape(-1, 2)
+    return [
+        against_null(f"{prefix}{name}", value[i], null[:, i], ranks.n_pairs, over, UNDEFINED)
+        for i, (name, ranks) in enumerate(named.items())
+    ]
 
 
-def _centred_ranks(values: Int[np.ndarray, "p"]) -> Float[np.ndarray, "p"]:
-    """Ranks less their mean, of length 1; NaN where all are equal."""
-    if len(values) == 0 or values[0] == values[-1]:
-        return np.full(len(values), np.nan)
-    ranks = stats.rankdata(values) - (len(values) + 1) / 2
-    return ranks / np.linalg.norm(ranks)
+def _codes(hops: Int[np.ndarray, "r c"]) -> UInt[np.ndarray, "r c"]:
+    """Hops in as few bytes as they need, 0 where there is no path: what shuffles move about."""
+    return np.where(hops == UNREACHABLE, 0, hops).astype(np.min_scalar_type(max(int(hops.max()), 0)))
 
 
-def _rank_correlation(classes: Int[np.ndarray, "p"], target: Float[np.ndarray, "p"]) -> float:
-    """Spearman's, by counting; classes are whole numbers from 0, not many more than there are pairs."""
-    if len(classes) == 0:
-        return np.nan
-    counts = np.bincount(classes)
-    ranks = np.cumsum(counts) - (counts - 1) / 2 - (len(classes) + 1) / 2
-    norm = counts @ np.square(ranks)
-    return float(target @ ranks[classes] / np.sqrt(norm)) if norm > 0 else np.nan
+def _parts(sources: Int[np.ndarray, "s"], graph: SparseGraph) -> list[Int[np.ndarray, "..."]]:
+    """Sources of which the hops to all nodes are held at once."""
+    at_once = max(1, BLOCK // graph.n_nodes)
+    return [sources[start : start + at_once] for start in range(0, len(sources), at_once)]
 
 
 def _levels(

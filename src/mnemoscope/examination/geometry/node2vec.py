@@ -47,7 +47,8 @@ class Node2VecConfig:
         optimiser: "gd", plain gradient ascent, or "adamw", AdamW without weight decay.
         seed: of the draws, which are the same in both precisions.
         dtype: "float32" or "float64".
-        block_rows: rows of the softmax that are held at once; None for all of them, which is faster where they fit.
+        block_rows: rows of the softmax that are held at once, 256 or so for large graphs; None for all of them, which is
+            faster on small ones.
 
     Raises:
         ValueError: a number out of range, or an unknown optimiser or dtype.
@@ -330,10 +331,11 @@ class _Record:
                 projections=np.stack(projections),
                 dynamics=np.stack(dynamics),
             )
+        source = tables[0].numpy()
         return Node2Vec(
             config=self._config,
-            source=tables[0].numpy(),
-            target=tables[-1].numpy(),
+            source=source,
+            target=source if self._config.tied else tables[1].numpy(),
             steps=np.array(self._steps),
             loss=np.array(self._losses),
             trajectory=trajectory,

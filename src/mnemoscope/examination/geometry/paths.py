@@ -51,7 +51,7 @@ def path_metrics(
 
     Cost: O(paths x first hops x (m + log first hops)).
     """
-    _check_paths(table, first_hops, leaves)
+    _check_paths(table, first_hops, leaves, held_out)
     candidates, own = np.unique(first_hops, return_inverse=True)
     if len(candidates) < 2:
         return [
@@ -165,11 +165,20 @@ def _own_values(
     return found
 
 
-def _check_paths(table: NDArray[np.float64], first_hops: NDArray[np.int64], leaves: NDArray[np.int64]) -> None:
+def _check_paths(
+    table: NDArray[np.float64],
+    first_hops: NDArray[np.int64],
+    leaves: NDArray[np.int64],
+    held_out: NDArray[np.bool_] | None = None,
+) -> None:
     if len(first_hops) != len(leaves) or not len(leaves):
         raise ValueError(
             f"paths: must have one first hop and one leaf each, got {len(first_hops)} first hops and {len(leaves)} "
             "leaves; give the two nodes of every path, in one order"
+        )
+    if held_out is not None and len(held_out) != len(leaves):
+        raise ValueError(
+            f"paths: held_out must say of each of {len(leaves)} paths, got {len(held_out)} values; give one for each"
         )
     for name, nodes in (("first_hops", first_hops), ("leaves", leaves)):
         if nodes.min() < 0 or nodes.max() >= len(table):

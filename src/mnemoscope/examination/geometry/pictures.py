@@ -46,15 +46,13 @@ def picture(
         seed: of UMAP; principal axes need none.
 
     Raises:
-        ValueError: another method, or UMAP without umap-learn.
+        ValueError: UMAP without umap-learn, or of fewer than five nodes.
     """
     if method == "pca":
         axes, explained = _principal_axes(table)
         points = (table[nodes] - table.mean(axis=0)) @ axes
-    elif method == "umap":
-        points, explained = _umap(table[nodes], seed), np.zeros(0)
     else:
-        raise ValueError(f"method: must be 'pca' or 'umap', got {method!r}; a table is drawn by one of these")
+        points, explained = _umap(table[nodes], seed), np.zeros(0)
     return _record(step, method, nodes, points, explained)
 
 
@@ -88,7 +86,7 @@ def laplacian_picture(graph: SparseGraph, nodes: Int[np.ndarray, "drawn"]) -> No
     part = _part(graph, nodes)
     apart = part.n_components > 1
     vectors = _smoothest(part, _N_AXES - apart) / np.sqrt(np.maximum(part.degrees, 1))[:, None]
-    vectors = vectors / np.maximum(np.abs(vectors).max(axis=0), 1e-12)
+    vectors = vectors / max(float(np.abs(vectors).max()), 1e-12)
     if apart:
         vectors = np.column_stack([2 * part.component / (part.n_components - 1) - 1, vectors])
     return _record(None, "laplacian", nodes, vectors, np.zeros(0))
@@ -109,6 +107,7 @@ def drawn_nodes(graph: SparseGraph, most: int = MOST_DRAWN, seed: int = 0) -> In
         return np.arange(graph.n_nodes)
     order = np.random.default_rng(seed).permutation(graph.n_nodes)
     shuffled = sparse.csr_array(graph.adjacency[order][:, order])
+    shuffled.sort_indices()  # searches follow the order in which neighbours are stored
     degrees, component = graph.degrees[order], graph.component[order]
     found: list[NDArray[np.int64]] = []
     for part in np.argsort(-np.bincount(component), kind="stable")[:most]:

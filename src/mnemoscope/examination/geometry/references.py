@@ -6,7 +6,9 @@ table's; the eigenmap has the smoothest eigenvectors of S = D^-1/2 A D^-1/2, as 
 with an equal eigenvalue, each times the root of its eigenvalue where that is above 0.
 
 How to read it: against the null, in which the table's rows change places. A table that stores edges one by one has CKA
-no higher than its null. CKA below 1 does not make a table less of a map: hops weigh differently in other maps.
+no higher than its null. CKA below 1 does not make a table less of a map: hops weigh differently in other maps. Where
+a graph has more equal eigenvalues than the table has columns, as a star of many arms, even two runs of Node2Vec with
+different seeds lie in different parts of that space, far from 1.
 """
 
 import numpy as np
@@ -20,7 +22,9 @@ from mnemoscope.examination.geometry.shuffling import against_null, not_taken, o
 from mnemoscope.runs.geometry import GeometryMetric
 
 NAMES = ("cka_node2vec", "cka_eigenmap", "procrustes_node2vec", "procrustes_eigenmap")
-REFERENCE_STEPS = 300
+REFERENCE_STEPS, FEW_STEPS, MANY_NODES = 300, 100, 1500
+"""Steps of Node2Vec, and those of graphs of many nodes."""
+
 N_SHUFFLES = 20
 
 
@@ -129,7 +133,7 @@ def reference_metrics(
     seed: int = 0,
     *,
     n_shuffles: int = N_SHUFFLES,
-    steps: int = REFERENCE_STEPS,
+    steps: int | None = None,
     spaces: Eigenspaces | None = None,
 ) -> list[GeometryMetric]:
     """CKA and Procrustes residual of a table with Node2Vec and with the eigenmap of the same graph, beside a null.
@@ -139,13 +143,14 @@ def reference_metrics(
         graph: n nodes.
         seed: of Node2Vec's draws and of the null's shuffles.
         n_shuffles: of the rows of the table, for the null.
-        steps: of Node2Vec.
+        steps: of Node2Vec; None for 300, or 100 above 1,500 nodes.
         spaces: `eigenspaces` of the graph, where they are at hand.
     """
     n = graph.n_nodes
     if n > DENSE_NODES:
         reason = f"references are computed for at most {DENSE_NODES} nodes, and there are {n}"
         return [not_taken(name, reason, "nodes") for name in NAMES]
+    steps = steps or (REFERENCE_STEPS if n <= MANY_NODES else FEW_STEPS)
     references = {
         "node2vec": _node2vec_table(graph, table.shape[1], seed, steps),
         "eigenmap": laplacian_eigenmap(graph, table.shape[1], whole_spaces=True, spaces=spaces),
@@ -162,7 +167,13 @@ def reference_metrics(
 
 def _node2vec_table(graph: SparseGraph, width: int, seed: int, steps: int) -> NDArray[np.float64]:
     config = Node2VecConfig(
-        width=width, steps=steps, step_size=stable_step_size(graph), seed=seed, dtype="float32", block_rows=512
+        width=width,
+        steps=steps,
+        step_size=stable_step_size(graph),
+        initial_std=0.5,
+        seed=seed,
+        dtype="float32",
+        block_rows=512,
     )
     return node2vec(graph.edges, config, graph.n_nodes).source.astype(np.float64)
 

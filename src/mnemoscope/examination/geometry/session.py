@@ -135,6 +135,7 @@ def examine_geometry(
         hop_profile=hop_profile(table, graph, sampled_sources(graph.n_nodes, seed=seed)),
         edges=_edges_among(graph, drawn),
         node_names=[str(name) for name in names],
+        node_groups=[] if of_node is None else of_node.tolist(),
         pictures=_pictures(graph, [*tables, (step, table)], drawn, seed, umap),
         heat_maps=instrument.heat_maps(table),
         snapshots=[instrument.snapshot(at, earlier, few) for at, earlier in tables],

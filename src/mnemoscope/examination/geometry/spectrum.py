@@ -56,14 +56,15 @@ def spectrum(
         graph: of as many nodes.
         k: so many at each end, see `eigenspaces`; None for the whole spectrum, from its eigenvectors up to 5000 nodes
             and by quadrature of larger graphs, see `quadrature`.
-        spaces: from an earlier call of `eigenspaces`, in place of k.
+        spaces: from an earlier call of `eigenspaces`, where k is None; ends alone are no help with the whole.
 
     Raises:
         ValueError: both k and spaces.
     """
     if k is not None and spaces is not None:
         raise ValueError(f"spectrum: takes k or spaces, got k={k} and spaces; leave one out")
-    if k is None and spaces is None and graph.n_nodes > DENSE_NODES:
+    is_known = graph.n_nodes <= DENSE_NODES if spaces is None else spaces.is_whole
+    if k is None and not is_known:
         values, shares = spectral_measure(table, graph)
         return GraphSpectrum(eigenvalues=values.tolist(), shares=shares.tolist())
     spaces = spaces or eigenspaces(graph, k)
@@ -84,6 +85,8 @@ def spectral_metrics(
 ) -> list[GeometryMetric]:
     """The measures of `NAMES`, each with its null; NaN where `spaces` do not hold what one needs.
 
+    Where `spaces` are not the whole spectrum, `smooth_share` is by quadrature, see `quadrature`.
+
     Args:
         table: one row for each node.
         graph: of as many nodes.
@@ -95,7 +98,8 @@ def spectral_metrics(
     Raises:
         ValueError: k or n_bottom below 1.
 
-    Cost: O(n m) for each shuffle and eigenvector that is used, and O((n + m) m^2) for the principal directions.
+    Cost: for each shuffle O(n m) times the eigenvectors that are used, O((n + m) m^2) for the principal directions, and
+    by quadrature 32 times that of `smoothness`.
     """
     spaces = spaces or eigenspaces(graph)
     k = spaces.fiedler_size if k is None else k
@@ -105,27 +109,29 @@ def spectral_metrics(
     weights = (spaces.smooth(), spaces.top(k), spaces.bottom(n_bottom))
     known = np.stack([np.zeros(len(spaces.values)) if each is None else each for each in weights])
     factor = gram_factor(table)
-    value = _measured(factor, spaces, known, k, unshuffled(graph.n_nodes))[:, 0]
-    null = _measured(factor, spaces, known, k, orders)
-    unknown = _reasons(weights, graph, spaces, k, n_bottom)
+
+    def measured(shuffles: Int[np.ndarray, "s n"]) -> Float[np.ndarray, "4 s"]:
+        found = _measured(factor, spaces, known, k, shuffles)
+        if weights[0] is None:
+            found[0] = smooth_shares(factor, graph, shuffles)
+        return found
+
+    value, null = measured(unshuffled(graph.n_nodes))[:, 0], measured(orders)
+    top = "" if weights[1] is not None else _too_few(k, "largest", spaces.n_top)
+    bottom = "" if weights[2] is not None else _too_few(n_bottom, "smallest", len(spaces.values) - spaces.n_top)
     return [
-        not_taken(name, unknown[i], "nodes")
-        if unknown[i]
+        not_taken(name, unknown, "nodes")
+        if unknown
         else against_null(name, float(value[i]), null[i], graph.n_nodes, "nodes", TRIVIAL_ONLY)
-        for i, name in enumerate(NAMES)
+        for i, (name, unknown) in enumerate(zip(NAMES, ("", top, bottom, top), strict=True))
     ]
 
 
-def _reasons(
-    weights: tuple[Float[np.ndarray, "k"] | None, ...], graph: SparseGraph, spaces: Eigenspaces, k: int, n_bottom: int
-) -> tuple[str, str, str, str]:
-    """Why each of the measures could not be taken, empty where it could."""
-    n_lower = len(spaces.values) - spaces.n_top
-    whole = f"needs all eigenvectors, of at most {DENSE_NODES} nodes; {len(spaces.values)} of {graph.n_nodes} are known"
-    ends = "needs the {} {} eigenvalues, {} are known in whole spaces; give eigenspaces a larger k"
-    reasons = (whole, ends.format(k, "largest", spaces.n_top), ends.format(n_bottom, "smallest", n_lower))
-    smooth, top, bottom = (why if each is None else "" for each, why in zip(weights, reasons, strict=True))
-    return smooth, top, bottom, top
+def _too_few(needed: int, which: str, known: int) -> str:
+    return (
+        f"needs the spaces of the {needed} {which} eigenvalues whole, and only {known} are: larger spaces were cut; "
+        "give eigenspaces a larger k"
+    )
 
 
 def _measured(
@@ -155,6 +161,8 @@ def _alignment(
     table: Float[np.ndarray, "n m"], along: Float[np.ndarray, "t m"], weights: Float[np.ndarray, "t"], k: int
 ) -> float:
     """sum_j |F^T u_j|^2 / min(k, m): with X^T X = Q diag(q) Q^T, u_j = X Q_j / sqrt(q_j), and F^T X is `along`."""
+    if len(weights) == 0:
+        return np.nan
     squares, directions = (each[..., ::-1] for each in np.linalg.eigh(table.T @ table))
     present = squares > max(ABSENT * squares[0], np.finfo(float).tiny)
     squares, directions = squares[present], directions[:, present]

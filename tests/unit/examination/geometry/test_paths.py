@@ -58,10 +58,10 @@ def test_leaves_of_one_subtree_share_a_first_hop(monkeypatch):
         cosine = {other: float(unit(table[[leaf]])[0] @ unit(table[[other]])[0]) for other in candidates}
         others = [value for other, value in cosine.items() if other != hop]
         expected += [cosine[hop] > max(others), np.mean(np.array(others) < cosine[hop]), cosine[hop] - np.mean(others)]
-    whole = values(table, hops, leaves, NONE)
+    whole = values(table, hops, leaves, orders(22, 0, 0))
     assert list(whole.values()) == pytest.approx(list(expected / len(leaves)))
     monkeypatch.setattr(module, "_ENTRIES", 7)
-    assert values(table, hops, leaves, NONE) == pytest.approx(whole)
+    assert values(table, hops, leaves, orders(22, 0, 0)) == pytest.approx(whole)
 
 
 def test_paths_exchange_their_first_hops_in_the_null():
@@ -90,6 +90,8 @@ def test_one_first_hop_is_no_choice():
 def test_paths_without_rows_are_refused():
     with pytest.raises(ValueError, match="2 first hops and 3 leaves"):
         path_metrics(TABLE, HOPS[:2], LEAVES, NONE)
+    with pytest.raises(ValueError, match="held_out must say of each of 3 paths, got 2"):
+        module._check_paths(TABLE, HOPS, LEAVES, np.zeros(2, dtype=np.bool_))
     with pytest.raises(ValueError, match=r"leaves must be 0 ... 6, .* got 7"):
         first_hop_matrix(TABLE, HOPS, LEAVES + 1)
 

@@ -1,0 +1,1 @@
+"""Experiments on geometric and associative memory of graphs, one file for each family."""

@@ -1,0 +1,179 @@
+"""The page of a reproduced figure: which claims hold in every seed, what was published, and the curves redrawn."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from mnemoscope.reporting.canvas import (
+    DASHES,
+    MARKERS,
+    MOST_SERIES,
+    SERIES,
+    Drawing,
+    blank,
+    drawing_style,
+    inline_svg,
+    legend,
+    short_names,
+)
+from mnemoscope.reporting.heat_maps import heat_map_figure
+from mnemoscope.reporting.numbers import ABSENT
+from mnemoscope.reporting.page import environment
+from mnemoscope.reporting.tables import Cell, Group, Table
+from mnemoscope.runs import write_text
+from mnemoscope.runs.reproduction import Chart, ChartLine, ClaimResult, Reproduction
+
+LEGEND_ROW_INCHES = 0.15
+MOST_ROWS = 40
+"""Longer curves are thinned in their table, not in the drawing."""
+MARKED_POINTS = 20
+HOLDS = {True: "yes", False: "NO", None: ABSENT}
+
+
+def render_reproduction(reproduction: Reproduction) -> str:
+    """The text of one HTML file that asks for nothing outside itself; the same record gives the same bytes."""
+    text = (
+        environment()
+        .get_template("reproduction.html.j2")
+        .render(
+            title=f"Reproduction: {reproduction.experiment}",
+            command=reproduction.command,
+            reproduction=reproduction,
+            headline=headline(reproduction),
+            broken=[claim for claim in reproduction.claims if claim.holds is False],
+            claims=claims_table(reproduction),
+            shown=shown_table(reproduction),
+            drawings=drawings(reproduction),
+            made_with=made_with(reproduction),
+        )
+    )
+    return text + "\n"
+
+
+def write_reproduction(reproduction: Reproduction, path: str | Path) -> Path:
+    """Write `render_reproduction`'s text to a file, whole or not at all.
+
+    Raises:
+        OSError: if the file cannot be written; what was there before is still there.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, render_reproduction(reproduction))
+    return path
+
+
+def headline(reproduction: Reproduction) -> str:
+    """How many claims hold, of how many seeds."""
+    bounded = [claim for claim in reproduction.claims if claim.holds is not None]
+    n = len(reproduction.seeds)
+    if not bounded:
+        return f"Nothing is claimed; figures of {n} {'seed' if n == 1 else 'seeds'} are shown."
+    holding = sum(claim.holds is True for claim in bounded)
+    seeds = {1: "the one seed", 2: "both seeds"}.get(n, f"all {n} seeds")
+    missing = reproduction.wanted_seeds - n
+    more = f"; {missing} of {reproduction.wanted_seeds} seeds are not finished" if missing else ""
+    return f"{holding} of {len(bounded)} claims hold in {seeds}{more}."
+
+
+def claims_table(reproduction: Reproduction) -> Table | None:
+    """What has a bound; None where nothing has."""
+    rows = [claim for claim in reproduction.claims if claim.bar != "-"]
+    return _table("What must come out, and what did.", rows, reproduction.seeds) if rows else None
+
+
+def shown_table(reproduction: Reproduction) -> Table | None:
+    """What is shown beside it; None where everything has a bound."""
+    rows = [claim for claim in reproduction.claims if claim.bar == "-"]
+    return _table("Figures without a bound.", rows, reproduction.seeds) if rows else None
+
+
+def drawings(reproduction: Reproduction) -> list[Drawing]:
+    """Curves, then matrices."""
+    charts = [chart_figure(chart, f"chart-{i}") for i, chart in enumerate(reproduction.charts)]
+    maps = [heat_map_figure(heat_map, f"map-{i}") for i, heat_map in enumerate(reproduction.heat_maps)]
+    return [drawing for drawing in [*charts, *maps] if drawing is not None]
+
+
+def chart_figure(chart: Chart, key: str) -> Drawing | None:
+    """Thick: the mean over seeds; thin: each seed. None where no value is finite."""
+    lines = [line for line in chart.lines if np.isfinite(np.array(line.y, dtype=float)).any()]
+    if not lines:
+        return None
+    with drawing_style(key):
+        figure, (axes,) = blank(2.5 + LEGEND_ROW_INCHES * len(lines))
+        names = short_names([line.name for line in lines], 40)
+        for i, (name, line) in enumerate(zip(names, lines, strict=True)):
+            _line(axes, name, line, i)
+        axes.set(xlabel=chart.x_label, ylabel=chart.y_label)
+        if chart.log_x:
+            axes.set_xscale("symlog" if min(min(line.x) for line in lines) <= 0 else "log")
+        if chart.log_y:
+            axes.set_yscale("log")
+        legend(figure, axes)
+        svg = inline_svg(figure, key, f"{chart.title}: {chart.y_label} over {chart.x_label}, {', '.join(names)}.")
+    return Drawing(title=chart.title, caption=chart.caption, svg=svg, columns=_columns(chart, lines), rows=_rows(lines))
+
+
+def made_with(reproduction: Reproduction) -> list[tuple[str, str]]:
+    """How it was made: pairs of a name and a value."""
+    versions = ", ".join(f"{name} {version}" for name, version in reproduction.versions.items())
+    seeds = ", ".join(map(str, reproduction.seeds)) or "none"
+    return [
+        ("Source", reproduction.source),
+        ("Size", reproduction.size),
+        ("Seeds", seeds),
+        ("Time", f"{reproduction.seconds / 60:,.1f} minutes of all seeds, on one thread unless the settings say more"),
+        *reproduction.settings.items(),
+        ("Versions", versions or "not recorded"),
+    ]
+
+
+def _line(axes: Axes, name: str, line: ChartLine, i: int) -> None:
+    colour, dash, marker = SERIES[i % MOST_SERIES], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)]
+    each = np.array(line.y, dtype=float)
+    for one in each if len(each) > 1 else []:
+        axes.plot(line.x, one, color=colour, linewidth=0.6, alpha=0.55)
+    marker = marker if len(line.x) <= MARKED_POINTS else ""
+    axes.plot(line.x, each.mean(axis=0), color=colour, linestyle=dash, marker=marker, label=name)
+
+
+def _columns(chart: Chart, lines: list[ChartLine]) -> list[str]:
+    return [chart.x_label, *(f"{line.name}, mean (range)" for line in lines)]
+
+
+def _rows(lines: list[ChartLine]) -> list[list[str]]:
+    points = sorted({x for line in lines for x in line.x})
+    kept = points[:: -(-len(points) // MOST_ROWS)]
+    kept = kept if kept[-1] == points[-1] else [*kept, points[-1]]
+    return [[f"{x:g}", *(_at(line, x) for line in lines)] for x in kept]
+
+
+def _at(line: ChartLine, x: float) -> str:
+    if x not in line.x:
+        return ABSENT
+    values = np.array(line.y, dtype=float)[:, line.x.index(x)]
+    spread = f" ({values.min():.4g} to {values.max():.4g})" if len(values) > 1 else ""
+    return f"{values.mean():.4g}{spread}"
+
+
+def _table(caption: str, claims: list[ClaimResult], seeds: list[int]) -> Table:
+    bounded = any(claim.bar != "-" for claim in claims)
+    columns = ["Figure", "Published", *(["Must be", "Holds"] if bounded else []), "Mean"]
+    return Table(
+        caption,
+        [*columns, *(f"Seed {seed}" for seed in seeds)],
+        [Group("", [_claim(claim, bounded) for claim in claims])],
+    )
+
+
+def _claim(claim: ClaimResult, bounded: bool) -> list[Cell]:
+    held = HOLDS[claim.holds] if claim.holds is not False else f"NO, in {claim.holding} of {len(claim.values)}"
+    mean = f"{np.mean(claim.values):.4g}" if claim.values else ABSENT
+    return [
+        Cell(claim.what),
+        Cell(claim.published),
+        *([Cell(claim.bar), Cell(held)] if bounded else []),
+        Cell(mean),
+        *(Cell(f"{value:.4g}") for value in claim.values),
+    ]
