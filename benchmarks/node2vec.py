@@ -48,6 +48,7 @@ def per_node_step(table: Tensor, neighbours: list[Tensor], step_size: float) -> 
         table -= step_size * gradient
 
 
+@torch.inference_mode()
 def steps(table: Tensor, residual: DenseResidual | BlockedResidual, step_size: float, n: int) -> None:
     """As `node2vec` takes them, without drawing tables and without a loss."""
     for _ in range(n):

@@ -12,6 +12,7 @@ from mnemoscope.cli.calibrate import Calibrate
 from mnemoscope.cli.compare import Compare
 from mnemoscope.cli.demo import Demo
 from mnemoscope.cli.examine import Examine
+from mnemoscope.cli.export import Export
 from mnemoscope.cli.fold import Fold
 from mnemoscope.cli.geometry import Geometry
 from mnemoscope.cli.list import List
@@ -40,6 +41,7 @@ VERBS = (
     "reproduce",
     "trial",
     "fold",
+    "export",
     "geometry",
 )
 
@@ -59,6 +61,7 @@ Command = Union[  # noqa: UP007  # tyro reads the annotations of a Union
     Annotated[Reproduce, tyro.conf.subcommand("reproduce")],
     Annotated[Trial, tyro.conf.subcommand("trial")],
     Annotated[Fold, tyro.conf.subcommand("fold")],
+    Annotated[Export, tyro.conf.subcommand("export")],
     Annotated[Geometry, tyro.conf.subcommand("geometry")],
 ]
 

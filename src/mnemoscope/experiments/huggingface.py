@@ -29,6 +29,8 @@ def load_model(source: str, allow_pickle: bool = False) -> nn.Module:
     """
     try:
         from transformers import AutoModelForCausalLM
+
+        import mnemoscope.models.huggingface  # noqa: F401  # registers what `mnemoscope export` writes
     except ImportError as error:
         raise ValueError(MISSING) from error
     try:

@@ -181,7 +181,7 @@ class Stack(nn.Module):
 
     def hidden(self, tokens: Inputs) -> Float[Tensor, "b t d"]:
         """What the head reads at every position; for whoever needs logits at few of them."""
-        x = self._embed(tokens, 0)
+        x = self.embed(tokens, 0)
         for block in self.blocks:
             x, _ = block(x)
         return self.norm(x)
@@ -193,7 +193,7 @@ class Stack(nn.Module):
     def prefill(self, tokens: Inputs, state: StackState | None = None) -> tuple[Float[Tensor, "b t vocab"], StackState]:
         """Read a piece of any length at once; continues from `state`."""
         state = state or self.init_state(tokens.shape[0])
-        x, states = self._embed(tokens, state.n_tokens), []
+        x, states = self.embed(tokens, state.n_tokens), []
         for block, block_state in zip(self.blocks, state.blocks, strict=True):
             x, block_state = block(x, block_state)
             states.append(block_state)
@@ -203,13 +203,18 @@ class Stack(nn.Module):
         self, token: Int[Tensor, "b"] | Float[Tensor, "b c"], state: StackState
     ) -> tuple[Float[Tensor, "b vocab"], StackState]:
         """Read one token; constant time and memory where every block is recurrent or windowed."""
-        x, states = self._embed(token.unsqueeze(1), state.n_tokens).squeeze(1), []
+        x, states = self.embed(token.unsqueeze(1), state.n_tokens).squeeze(1), []
         for block, block_state in zip(self.blocks, state.blocks, strict=True):
             x, block_state = block.step(x, block_state)
             states.append(block_state)
         return self.head(self.norm(x)), StackState(tuple(states), state.n_tokens + 1)
 
-    def _embed(self, tokens: Inputs, start: int) -> Float[Tensor, "b t d"]:
+    def embed(self, tokens: Inputs, start: int) -> Float[Tensor, "b t d"]:
+        """What the first block reads of tokens that stand behind `start` others.
+
+        Raises:
+            ValueError: more tokens than there are learned positions.
+        """
         x = self.embedding(tokens)
         if self.positions is None:
             return x

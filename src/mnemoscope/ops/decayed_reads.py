@@ -296,10 +296,12 @@ def _save(ctx, inputs, output):
 
 
 def _differentiate(ctx, grad_read, grad_last, _):
-    _, k, v = ctx.saved_tensors[:3]
+    # Once: under checkpointing what was saved can be had a single time.
+    saved = ctx.saved_tensors
+    _, k, v = saved[:3]
     grad_read = torch.zeros_like(v) if grad_read is None else grad_read
     grad_last = v.new_zeros(v.shape[0], v.shape[3], k.shape[4], v.shape[4]) if grad_last is None else grad_last
-    *grads, grad_end, grad_state = _reads_backward(grad_read, grad_last, *ctx.saved_tensors)
+    *grads, grad_end, grad_state = _reads_backward(grad_read, grad_last, *saved)
     return *grads, None, grad_end, grad_state
 
 

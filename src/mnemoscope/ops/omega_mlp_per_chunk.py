@@ -273,7 +273,9 @@ class WholeChunks(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g_reads: Tensor, *g_after: Tensor) -> tuple[Any, ...]:  # pyright: ignore
         """The last chunk first."""
-        inputs, kept, width = ChunkInputs(*ctx.saved_tensors[:5]), ctx.saved_tensors[5:], len(Formed._fields)
+        # Once: under checkpointing what was saved can be had a single time.
+        saved = ctx.saved_tensors
+        inputs, kept, width = ChunkInputs(*saved[:5]), saved[5:], len(Formed._fields)
         # The gradients that came in are not ours to write into.
         g_state, given = [g.clone() for g in g_after], []
         for i, chunk in reversed(list(enumerate(_chunks(inputs)))):

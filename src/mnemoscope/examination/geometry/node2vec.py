@@ -47,8 +47,8 @@ class Node2VecConfig:
         optimiser: "gd", plain gradient ascent, or "adamw", AdamW without weight decay.
         seed: of the draws, which are the same in both precisions.
         dtype: "float32" or "float64".
-        block_rows: rows of the softmax that are held at once, 256 or so for large graphs; None for all of them, which is
-            faster on small ones.
+        block_rows: rows of the softmax that are held at once, 256 or so for large graphs; None for all of them, which
+            is faster on small ones.
 
     Raises:
         ValueError: a number out of range, or an unknown optimiser or dtype.
@@ -143,7 +143,11 @@ def node2vec(
     """
     if record_every is not None and record_every < 1:
         raise ValueError(f"node2vec: record_every must be at least 1 step, got {record_every}; use None for no record")
-    graph = as_graph(edges, n_nodes)
+    with torch.inference_mode():
+        return _embedded(as_graph(edges, n_nodes), config, record_every)
+
+
+def _embedded(graph: SparseGraph, config: Node2VecConfig, record_every: int | None) -> Node2Vec:
     dtype = torch.float64 if config.dtype == "float64" else torch.float32
     walk = Walk(graph, config.hops, config.self_edges, dtype)
     tables = _initial(graph.n_nodes, config, dtype)
@@ -205,12 +209,12 @@ class DenseResidual:
     def __init__(self, walk: Walk) -> None:
         self._targets, self._asks, self._all_ask = walk.dense(), walk.asks, walk.all_ask
         self._scores, self._residual = torch.empty_like(self._targets), torch.empty_like(self._targets)
-        self._both = torch.empty_like(self._targets)
+        self._both, self._transposed = torch.empty_like(self._targets), self._residual.T
 
     def tied(self, table: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
         """(R + R^T) V."""
         residual = self._of(table, table)
-        return torch.mm(torch.add(residual, residual.T, out=self._both), table)
+        return torch.mm(torch.add(residual, self._transposed, out=self._both), table)
 
     def products(
         self, tables: tuple[Tensor, Tensor], right: Float[Tensor, "n k"], left: Float[Tensor, "n k"]

@@ -26,6 +26,8 @@ REFERENCE_STEPS, FEW_STEPS, MANY_NODES = 300, 100, 1500
 """Steps of Node2Vec, and those of graphs of many nodes."""
 
 N_SHUFFLES = 20
+SEED_APART = 51_000_007
+"""Added to the seed of Node2Vec: a table that was drawn like the reference would agree with it for that alone."""
 
 
 def laplacian_eigenmap(
@@ -171,7 +173,7 @@ def _node2vec_table(graph: SparseGraph, width: int, seed: int, steps: int) -> ND
         steps=steps,
         step_size=stable_step_size(graph),
         initial_std=0.5,
-        seed=seed,
+        seed=SEED_APART + seed,
         dtype="float32",
         block_rows=512,
     )

@@ -99,7 +99,7 @@ def _behaves(behaviour: Behaviour | None) -> bool:
 def _form(by_name: dict[str, GeometryMetric]) -> GeometryForm:
     one, two = _z(by_name, "smoothness"), _z(by_name, "two_sided_smoothness")
     turns = _value(by_name, "zigzag") > ZIGZAG and _z(by_name, "zigzag") >= UNSTRUCTURED
-    if one >= STRUCTURED and _value(by_name, "far_distance_correlation") <= 0:
+    if one >= STRUCTURED and _value(by_name, "far_distance_correlation") <= 0 and not _reaches(by_name):
         return "directed"
     if one >= STRUCTURED:
         return "smooth with zigzag" if turns else "smooth"

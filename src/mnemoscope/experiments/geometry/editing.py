@@ -68,8 +68,8 @@ class Editing:
 
     geometric: InWeights
     associative: InWeights
-    step_size: float = 0.3
-    most_steps: int = 200
+    step_size: float = 0.01
+    most_steps: int = 500
     n_edits: int = 5
 
 

@@ -12,7 +12,8 @@ Arms of one experiment differ in one setting; each has the same figures:
 
 Source: Noroozizadeh et al. (2025), arXiv 2510.26745, sections 2 and 3, appendices C to E; the rows say which.
 Published bars have no numbers: "up to 100 %" is what the text says. What differs from the source in the small size: a
-graph of 200 arms, three layers of width 64, and the expected edge loss.
+graph of 200 arms, three layers of width 64, the expected edge loss, and batches of which 3 % are paths instead of 9 %:
+paths that are seen more often are learned by heart before the embedding has the graph, and fewer are found.
 """
 
 from collections.abc import Iterable, Sequence
@@ -147,8 +148,8 @@ WORDS = {
 }
 
 
-SMALL = InWeights(learning_rate=2e-3, steps=480)
-"""G(200,5), stopped when it is learned."""
+SMALL = InWeights(path_share=0.03, learning_rate=2e-3, steps=600)
+"""G(200,5)."""
 
 PUBLISHED = InWeights(
     task=PathStarConfig(n_arms=5000, path_length=5, n_pauses=5),

@@ -123,16 +123,16 @@ def geometry_figures(
     figures = _named(smoothness(table, graph, orders))
     figures |= _named(path_metrics(table, paths[:, 1], paths[:, -1], orders, held_out))
     # Ranks of all distances are taken as well, so it goes without shuffles.
-    figures |= _named(m for m in distance_metrics(table, graph, orders[:0]) if m.name == "zigzag")
-    return figures
+    zigzag = next(m for m in distance_metrics(table, graph, orders[:0]) if m.name == "zigzag")
+    return figures | {zigzag.name: zigzag.value}
 
 
 def _named(metrics: Iterable[GeometryMetric]) -> Figures:
+    """Values, and z-scores, NaN without any."""
     figures = Figures()
     for metric in metrics:
         figures[metric.name] = metric.value
-        if metric.z is not None:
-            figures[f"{metric.name} z"] = metric.z
+        figures[f"{metric.name} z"] = float("nan") if metric.z is None else metric.z
     return figures
 
 

@@ -136,7 +136,8 @@ def _stack_config(network: Network, task: PathStar) -> StackConfig:
 
 def _scale_blocks(model: Stack, std: float) -> None:
     for module in model.blocks.modules():
-        if isinstance(module, nn.Linear):
+        # A gate that begins with a matrix of zeros keeps it.
+        if isinstance(module, nn.Linear) and bool(module.weight.any()):
             module.weight *= std / module.weight.std()
         if isinstance(module, Mlp):
             module.inner.bias.zero_()

@@ -128,6 +128,16 @@ def test_a_table_of_node2vec_is_like_its_references_and_a_random_one_is_not():
     assert random["cka_eigenmap"].n == 16
 
 
+def test_a_table_drawn_with_the_same_seed_is_no_nearer():
+    star = as_graph(tree_edges(star_paths(40, 3)))
+    tables = [
+        node2vec(star.edges, Node2VecConfig(width=8, steps=50, initial_std=0.5, seed=seed)).source for seed in (1, 2)
+    ]
+    same, other = (reference_metrics(table, star, 1)[0].value for table in tables)
+    assert linear_cka(*tables) < 0.7
+    assert same == pytest.approx(other, abs=0.1)
+
+
 def test_references_of_large_graphs_are_missing(monkeypatch):
     monkeypatch.setattr(module, "DENSE_NODES", 10)
     found = metrics(drawn(16, 4))

@@ -41,6 +41,7 @@ def test_every_row_of_the_rule():
     assert kind_and_form(two=3.5, auc=0.95) == ("geometric", "zigzag")
     assert kind_and_form(one=91.0, far=0.9, zigzag=(0.2, 8.0)) == ("geometric", "smooth with zigzag")
     assert kind_and_form(one=6.0, far=-0.1) == ("mixed", "directed")
+    assert kind_and_form(one=6.0, far=-0.1, auc=1.0) == ("geometric", "smooth")
     assert kind_and_form(one=6.0, far=0.3) == ("mixed", "smooth")
     assert kind_and_form(one=3.2) == ("mixed", "")
     assert kind_and_form(far=0.2, far_z=4.0) == ("mixed", "")

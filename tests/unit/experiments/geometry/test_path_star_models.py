@@ -7,22 +7,36 @@ import pytest
 import torch
 
 from mnemoscope.experiments.geometry.path_star_models import Network, build_network, node2vec_rows
-from mnemoscope.memories import GatedDeltaConfig
+from mnemoscope.memories import GatedDeltaConfig, OmegaConfig
 from mnemoscope.tasks.path_star import PathStar
 from tests.unit.experiments.geometry.small_path_stars import NETWORK, TASK
 
 
 def test_scales_of_tokens_and_positions():
     task = PathStar(replace(TASK, n_arms=200))
-    plain = build_network(NETWORK, task, seed=0)
-    scaled = build_network(replace(NETWORK, token_std=0.02, position_std=50.0), task, seed=0)
-    assert plain.positions is not None
-    assert scaled.positions is not None
-    assert plain.embedding.weight.std().item() == pytest.approx(0.25, rel=0.05)
-    torch.testing.assert_close(scaled.embedding.weight, plain.embedding.weight * 0.08)
-    torch.testing.assert_close(scaled.positions.weight, plain.positions.weight * 4)
-    assert scaled.positions.weight.std().item() == pytest.approx(1, rel=0.2)
-    assert scaled.head.weight is scaled.embedding.weight
+    drawn = build_network(replace(NETWORK, token_std=None, weight_std=None), task, seed=0)
+    small = build_network(replace(NETWORK, token_std=0.02, position_std=50.0), task, seed=0)
+    assert drawn.positions is not None
+    assert small.positions is not None
+    assert drawn.embedding.weight.std().item() == pytest.approx(0.25, rel=0.05)
+    torch.testing.assert_close(small.embedding.weight, drawn.embedding.weight * 0.08)
+    torch.testing.assert_close(small.positions.weight, drawn.positions.weight * 4)
+    assert small.positions.weight.std().item() == pytest.approx(1, rel=0.2)
+    assert small.head.weight is small.embedding.weight
+    for ours, theirs in zip(small.blocks.named_parameters(), drawn.blocks.named_parameters(), strict=True):
+        (name, weight), (_, before) = ours, theirs
+        if "norm" not in name and weight.ndim == 2 and weight.numel():
+            torch.testing.assert_close(weight, before * (0.02 / before.std()))
+            assert weight.std().item() == pytest.approx(0.02)
+        if "mlp" in name and weight.ndim == 1 and "norm" not in name:
+            assert not weight.any()
+            assert before.any()
+
+
+def test_a_matrix_of_zeros_stays():
+    mixer = OmegaConfig(n_heads=2)
+    model = build_network(replace(NETWORK, mixer=mixer, positions="none"), PathStar(TASK), seed=0)
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
 
 
 def test_sinusoids_are_fixed():

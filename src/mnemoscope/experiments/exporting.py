@@ -1,0 +1,210 @@
+"""Export: a run as a folder that Hugging Face transformers loads.
+
+    TO/config.json, model.safetensors, generation_config.json    the stack
+    TO/tokenizer.json, tokenizer_config.json                     of tasks whose tokens are those of a text
+    TO/README.md                                                 what it is, and how to load it
+    TO/export.json                                               what was exported, and how well it came back
+
+The folder appears whole or not at all, and only after the model that was loaded from it gave the run's own logits.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import mnemoscope
+from mnemoscope.experiments.model_card import model_card
+from mnemoscope.models import Stack
+from mnemoscope.runs import Record, RunDirectory, sync_file, sync_folder, write_record, write_text
+from mnemoscope.runs.record import SCHEMA_VERSION
+from mnemoscope.tasks import Needle, Passkey, Task, Text, task_rng
+from mnemoscope.tasks.tokenisers import ByteTokeniser, CharacterTokeniser, SubwordTokeniser
+from mnemoscope.training import TrainedRun, load_run
+from mnemoscope.training.threads import cpu_threads
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+EXPORT = "export.json"
+EXACT = 1e-5
+"""Largest difference of the logits, of the larger of 1 and their largest value."""
+
+MISSING = "export: the package transformers is missing; install it with pip install 'mnemoscope[hf]'"
+
+
+class Exported(Record):
+    """What was exported.
+
+    `tokeniser` says what was written: "bytes", "characters", "bpe", the name of a file, or None for none.
+    `largest_difference` is that of the logits of the run's model and of the model loaded from the folder, over
+    `n_compared` tokens of the validation split.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    run: str
+    step: int
+    parameters: int
+    tokeniser: str | None
+    largest_difference: float
+    n_compared: int
+    versions: dict[str, str]
+
+
+def export_run(run: str | Path, to: str | Path, *, force: bool = False) -> Exported:
+    """Write the model of a run's last checkpoint as a Hugging Face model; the run stays as it is.
+
+    Args:
+        run: folder of the run.
+        to: a new or empty folder.
+        force: replace an earlier export there.
+
+    Raises:
+        ValueError: no run, a model of vectors, a folder that holds anything else, no package transformers, or a model
+            that does not come back from the disk as it was.
+    """
+    to = Path(to)
+    try:
+        import mnemoscope.models.huggingface  # noqa: F401  # said before anything is read
+    except ImportError as error:
+        raise ValueError(MISSING) from error
+    _require_free(to, force)
+    trained = load_run(run)
+    if trained.recipe.model.vectors is not None:
+        raise ValueError(
+            f"export: the model of {run} reads vectors, and Hugging Face's causal language models read tokens; "
+            "keep it as a run (load_run), or save it with mnemoscope.models.save_model"
+        )
+    partial = to.with_name(f".{to.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        with cpu_threads(trained.recipe.train.threads), _without_progress_bars():
+            exported = _written(RunDirectory(run), trained, partial)
+        _take_name(partial, to)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return exported
+
+
+def tokeniser_of(task: Task) -> "tuple[str, PreTrainedTokenizerFast] | None":
+    """The tokeniser of a task whose tokens are those of a text, and what to call it; None for any other task."""
+    from mnemoscope.models.huggingface.tokenisers import byte_tokeniser, character_tokeniser, stored_tokeniser
+
+    match task:
+        case Text(tokeniser=CharacterTokeniser(characters=characters)):
+            return "characters", character_tokeniser(characters)
+        case Text(tokeniser=SubwordTokeniser(stored=stored), config=config):
+            is_bpe = config.tokeniser == "bpe"
+            return Path(config.tokeniser).name, stored_tokeniser(stored, byte_level=is_bpe)
+        case Text(tokeniser=ByteTokeniser()) | Needle() | Passkey():
+            return "bytes", byte_tokeniser()
+        case _:
+            return None
+
+
+def _written(run: RunDirectory, trained: TrainedRun, folder: Path) -> Exported:
+    from mnemoscope.models.huggingface import MnemoscopeConfig, MnemoscopeForCausalLM
+
+    model = MnemoscopeForCausalLM(MnemoscopeConfig.of(trained.model.config))
+    model.stack.load_state_dict(trained.model.state_dict())
+    found = tokeniser_of(trained.task)
+    if found is not None:
+        found[1].save_pretrained(folder)
+        model.generation_config.pad_token_id = found[1].pad_token_id
+    model.save_pretrained(folder)
+    largest_difference, n_compared = _compared(trained, folder)
+    exported = Exported(
+        run=run.path.resolve().name,
+        step=trained.step,
+        parameters=sum(parameter.numel() for parameter in trained.model.parameters()),
+        tokeniser=None if found is None else found[0],
+        largest_difference=largest_difference,
+        n_compared=n_compared,
+        versions=_versions(),
+    )
+    write_record(folder / EXPORT, exported)
+    examination = run.read_examination() if run.verdicts_path.is_file() else None
+    write_text(folder / "README.md", model_card(exported.run, trained, exported.tokeniser, examination))
+    for file in folder.iterdir():
+        sync_file(file)
+    sync_folder(folder)
+    return exported
+
+
+@torch.no_grad()
+def _compared(trained: TrainedRun, folder: Path) -> tuple[float, int]:
+    """Largest difference of the logits, and over how many tokens, of the run's model and what the folder holds."""
+    from transformers import AutoModelForCausalLM
+
+    batch = trained.task.batch(task_rng(trained.recipe.train.seed, "validation", 0), 2, "validation")
+    tokens, loaded = torch.as_tensor(batch.inputs), AutoModelForCausalLM.from_pretrained(folder)
+    model: Stack = trained.model.eval()
+    wanted, got = model(tokens), loaded(tokens, use_cache=False).logits
+    difference, largest = float((got - wanted).abs().max()), EXACT * max(1.0, float(wanted.abs().max()))
+    if not difference <= largest:
+        raise ValueError(
+            f"export: the model loaded from the folder must have the run's logits to {largest:.1g}, got a difference "
+            f"of {difference:.3g}; nothing was written"
+        )
+    return difference, tokens.numel()
+
+
+def _require_free(to: Path, force: bool) -> None:
+    if not to.exists():
+        return
+    if not to.is_dir():
+        raise ValueError(f"export: {to} is a file; name a folder")
+    if not any(to.iterdir()) or (force and _is_export(to)):
+        return
+    way_out = "replace it with --force, or name another" if _is_export(to) else "name another; it is no export"
+    raise ValueError(f"export: {to} must be a new or empty folder, got one that holds files; {way_out}")
+
+
+def _is_export(folder: Path) -> bool:
+    if not (folder / EXPORT).is_file():
+        return False
+    try:
+        config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") == "mnemoscope"
+
+
+def _take_name(partial: Path, to: Path) -> None:
+    """An earlier export goes only when the new one is whole."""
+    earlier = to.with_name(f".{to.name}.earlier")
+    shutil.rmtree(earlier, ignore_errors=True)
+    if to.exists():
+        to.rename(earlier)
+    partial.rename(to)
+    sync_folder(to.parent)
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _versions() -> dict[str, str]:
+    import transformers
+
+    return {
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+        "mnemoscope": mnemoscope.__version__,
+    }
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """transformers draws one for every file."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
