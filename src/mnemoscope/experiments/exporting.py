@@ -108,6 +108,8 @@ def tokeniser_of(task: Task) -> "tuple[str, PreTrainedTokenizerFast] | None":
 
 
 def _written(run: RunDirectory, trained: TrainedRun, folder: Path) -> Exported:
+    from transformers import GenerationConfig
+
     from mnemoscope.models.huggingface import MnemoscopeConfig, MnemoscopeForCausalLM
 
     model = MnemoscopeForCausalLM(MnemoscopeConfig.of(trained.model.config))
@@ -115,7 +117,7 @@ def _written(run: RunDirectory, trained: TrainedRun, folder: Path) -> Exported:
     found = tokeniser_of(trained.task)
     if found is not None:
         found[1].save_pretrained(folder)
-        model.generation_config.pad_token_id = found[1].pad_token_id
+        model.generation_config = GenerationConfig(pad_token_id=found[1].pad_token_id)
     model.save_pretrained(folder)
     largest_difference, n_compared = _compared(trained, folder)
     exported = Exported(

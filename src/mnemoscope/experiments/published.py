@@ -10,6 +10,7 @@ from mnemoscope.experiments.geometry.capacity import CAPACITY
 from mnemoscope.experiments.geometry.costs import GEOMETRIC_COSTS
 from mnemoscope.experiments.geometry.editing import EDITING
 from mnemoscope.experiments.geometry.in_context import IN_CONTEXT
+from mnemoscope.experiments.geometry.knocking_out import KNOCKING_OUT
 from mnemoscope.experiments.geometry.path_star import PATH_STAR
 from mnemoscope.experiments.geometry.path_star_variants import DIRECTIONS, MAMBA, PAUSED, REMEMBERED, STAGED, TREE
 from mnemoscope.experiments.geometry.phase import GEOMETRY_PHASE
@@ -20,7 +21,7 @@ from mnemoscope.experiments.head_collapse import HEAD_COLLAPSE
 from mnemoscope.experiments.reproducing import Experiment
 from mnemoscope.experiments.stability import PERPGRAD, STRENGTHS, WEIGHT_DECAY
 
-IN_WEIGHTS = (PATH_STAR, PAUSED, STAGED, DIRECTIONS, TREE, MAMBA, REMEMBERED, STEERING, EDITING, CAPACITY)
+IN_WEIGHTS = (PATH_STAR, PAUSED, STAGED, DIRECTIONS, TREE, MAMBA, REMEMBERED, STEERING, EDITING, CAPACITY, KNOCKING_OUT)
 TINY = (TINY_GRAPHS, NODE2VEC_DYNAMICS, GEOMETRIC_COSTS, GEOMETRY_PHASE, GEOMETRY_CALIBRATION)
 
 EXPERIMENTS: Mapping[str, Experiment[Any]] = {

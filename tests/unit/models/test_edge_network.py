@@ -68,7 +68,7 @@ def test_the_sum_of_outer_products_recalls_every_edge(edges: Int[Tensor, "e 2"],
 @pytest.mark.parametrize("edges", [CYCLE, STAR])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_one_step_of_gradient_descent_recalls_every_edge(edges: Int[Tensor, "e 2"], seed: int):
-    """From W = 0, and the logits are then law[u, v] - q_u / n times the step size, which for each u ranks edges first."""
+    """From W = 0: the logits are then law[u, v] - q_u / n times the step size, which ranks edges of each u first."""
     table, law = nearly_orthonormal(seed), edge_law(edges, N).double()
     zero = torch.zeros(table.shape[1], table.shape[1], dtype=torch.float64)
     scores = table @ -edge_gradients(table, zero, None, law).matrix @ table.T

@@ -18,10 +18,13 @@ paths that are seen more often are learned by heart before the embedding has the
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
+from mnemoscope.experiments.geometry.examined import examined
 from mnemoscope.experiments.geometry.in_weights import LEARNED, InWeights, InWeightsRun, train_in_weights
 from mnemoscope.experiments.geometry.path_star_models import Network
-from mnemoscope.experiments.reproducing import Claim, Experiment, Measured
+from mnemoscope.experiments.geometry.plots import paths_and_geometry
+from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot
 from mnemoscope.memories import AttentionConfig
 from mnemoscope.tasks.path_star import PathStarConfig
 
@@ -79,12 +82,21 @@ def seeded(config: InWeights, seed: int) -> InWeights:
     return replace(config, task=replace(config.task, graph_seed=seed))
 
 
-def compare(settings: Arms, seed: int) -> Measured:
-    """Train every arm, on one graph wherever their settings allow it."""
-    runs = {arm.name: train_in_weights(seeded(arm.config, seed), seed) for arm in settings.arms}
+def compare(settings: Arms, seed: int, examine: Sequence[str] = ()) -> Measured:
+    """Train every arm, on one graph wherever their settings allow it.
+
+    Args:
+        settings: the arms.
+        seed: of graph, weights and order.
+        examine: arms whose embeddings are examined, at every evaluation; their pages stand beside the figures.
+    """
+    runs = dict[str, InWeightsRun]()
+    for arm in settings.arms:
+        kept = replace(seeded(arm.config, seed), keep_tables=arm.name in examine)
+        runs[arm.name] = train_in_weights(kept, seed)
     figures = {f"{name}: {what}": value for name, run in runs.items() for what, value in figures_of(run).items()}
     series = {f"{name}: {what}": run.curve(what) for name, run in runs.items() for what in drawn_of(run)}
-    return Measured(figures=figures, series=series)
+    return Measured(figures=figures, series=series, geometry=examined(runs, examine, seed))
 
 
 def edges_only(config: InWeights) -> InWeights:
@@ -226,5 +238,18 @@ PATH_STAR = Experiment(
     source=f"{PAPER}, observations 1 and 2, appendices D.1 and E.1; the transplant is an addition",
     claims=_claims(),
     sizes={"small": _arms(SMALL), "paper": _arms(PUBLISHED)},
-    measure=compare,
+    measure=partial(compare, examine=("full path", "frozen", "edges only")),
+    plots=(
+        *paths_and_geometry(
+            ("full path", "frozen", "forward only", "edges only", "transplant"),
+            ("full path", "frozen", "forward only", "backward only", "transplant"),
+        ),
+        Plot(
+            title="Which nodes are learned when",
+            caption="Held-out full paths, the right answers given: a cascade would begin at the leaf and end at v1.",
+            y_label="accuracy (fraction)",
+            lines={node: f"full path: forced {node}" for node in ("v1", "v2", "v3", "leaf")},
+            x="full path: step",
+        ),
+    ),
 )

@@ -31,7 +31,8 @@ from mnemoscope.experiments.geometry.path_star import (
     seeded,
     shown,
 )
-from mnemoscope.experiments.reproducing import Claim, Experiment, Measured
+from mnemoscope.experiments.geometry.plots import paths_and_geometry
+from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot
 from mnemoscope.memories import GatedDeltaConfig, MambaConfig, OmegaConfig
 from mnemoscope.models.mixers import MixerConfig
 from mnemoscope.tasks.path_star import PathStarConfig
@@ -76,6 +77,7 @@ PAUSED = Experiment(
     ),
     sizes={"small": _with_pauses(SMALL, PAUSES)},
     measure=compare,
+    plots=paths_and_geometry(tuple(f"{n} pauses" for n in PAUSES)),
 )
 
 
@@ -148,6 +150,19 @@ STAGED = Experiment(
         "paper": _stages(PUBLISHED, 1e-2, 42_000, 5e-5, 500),
     },
     measure=staged,
+    plots=(
+        Plot(
+            title="Paths alone, after edges alone",
+            caption="Held-out first hops rise and fall again, while trained paths are learned and edges forgotten.",
+            y_label="accuracy or recall (fraction)",
+            lines={
+                "held-out v1": "then paths: v1",
+                "trained paths": "then paths: train path",
+                "edge recall": "then paths: edge recall",
+            },
+            x="then paths: step",
+        ),
+    ),
 )
 
 
@@ -177,6 +192,7 @@ DIRECTIONS = Experiment(
     ),
     sizes={"small": _asked_both_ways(SMALL)},
     measure=compare,
+    plots=paths_and_geometry(tuple(arm.name for arm in _asked_both_ways(SMALL).arms)),
 )
 
 
@@ -201,6 +217,7 @@ TREE = Experiment(
     ),
     sizes={"small": _trees(SMALL, 50, 5), "paper": _trees(PUBLISHED, 1000, 5)},
     measure=compare,
+    plots=paths_and_geometry(("held-out leaves", "held-out subtrees")),
 )
 
 
@@ -231,6 +248,7 @@ MAMBA = Experiment(
     ),
     sizes={"small": _mamba_and_transformer(SMALL), "paper": _mamba_and_transformer(PUBLISHED)},
     measure=compare,
+    plots=paths_and_geometry(tuple(arm.name for arm in _mamba_and_transformer(SMALL).arms), ()),
 )
 
 
@@ -260,4 +278,5 @@ REMEMBERED = Experiment(
     ),
     sizes={"small": _memories(SMALL)},
     measure=compare,
+    plots=paths_and_geometry(tuple(MEMORIES)),
 )

@@ -157,6 +157,10 @@ def phase_maps(settings: PhaseStudy, series: Mapping[str, Sequence[float]], name
     ]
 
 
+def _maps(settings: PhaseStudy, series: Mapping[str, Sequence[float]]) -> list[HeatMap]:
+    return [heat_map for name in ("kind", "z") for heat_map in phase_maps(settings, series, name)]
+
+
 def _trained(graph: GraphName, knobs: Knobs, width: int, steps: int, seed: int) -> Memorised:
     training = EdgeTraining(
         width=width,
@@ -237,4 +241,5 @@ GEOMETRY_PHASE = Experiment(
     ),
     sizes={"small": PhaseStudy(), "paper": PhaseStudy(width=512, steps=10_000)},
     measure=geometry_phase,
+    heat_maps=_maps,
 )

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from mnemoscope.experiments.geometry.in_weights import InWeights
 from mnemoscope.experiments.geometry.path_star import PAPER, SMALL, Arm, Arms, compare, each
+from mnemoscope.experiments.geometry.plots import paths_and_geometry
 from mnemoscope.experiments.reproducing import Experiment
 
 STEERED = ("as it is", "self-edges", "two hops", "transplant", "one block")
@@ -38,4 +39,5 @@ STEERING = Experiment(
     claims=tuple(each(STEERED, "learned at", "path", "v1", "edges", "R", "zigzag")),
     sizes={"small": _steered(replace(SMALL, every=20))},
     measure=compare,
+    plots=paths_and_geometry(STEERED),
 )

@@ -24,7 +24,7 @@ from mnemoscope.examination.geometry.closed_forms import cycle_stationary
 from mnemoscope.examination.geometry.node2vec import Node2Vec, Node2VecConfig, node2vec
 from mnemoscope.experiments.geometry.measuring import graph_of, metrics_of, shuffled, strongest
 from mnemoscope.experiments.geometry.memorising import EdgeTraining, memorise_network
-from mnemoscope.experiments.reproducing import Claim, Experiment, Measured
+from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot
 from mnemoscope.tasks.graphs import GraphName
 from mnemoscope.tasks.tiny_graphs import TinyGraphs, TinyGraphsConfig
 
@@ -217,4 +217,28 @@ NODE2VEC_DYNAMICS = Experiment(
     ),
     sizes={"small": DynamicsStudy(network=EdgeTraining(width=512, steps=500, learning_rate=0.1, schedule="constant"))},
     measure=node2vec_dynamics,
+    plots=tuple(
+        Plot(
+            title=f"{title}, {graph.replace('_', ' ')}",
+            caption=caption,
+            y_label=label,
+            lines={f"eigenvector {at + 1}": f"{graph}: {name} {at}" for at in (0, 1, 3, 5, 7)},
+            x=f"{graph}: step",
+        )
+        for graph in ("cycle", "path_star")
+        for title, caption, label, name in (
+            (
+                "Projections",
+                "||V^T e|| on eigenvectors of the graph, slowest first: the faster ones are filtered out.",
+                "length of the projection",
+                "projection",
+            ),
+            (
+                "Where a step leads",
+                "||C e||: 0 where a direction stands still.",
+                "length",
+                "dynamics",
+            ),
+        )
+    ),
 )

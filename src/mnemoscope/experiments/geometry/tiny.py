@@ -35,7 +35,7 @@ from mnemoscope.experiments.geometry.tiny_models import (
     TinyModels,
     memorised,
 )
-from mnemoscope.experiments.reproducing import Claim, Experiment, Measured
+from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot
 from mnemoscope.runs.geometry import GeometryMetric
 from mnemoscope.tasks.graphs import GraphName
 
@@ -199,6 +199,8 @@ def _shown() -> list[Claim]:
     return claims
 
 
+DRAWN = ("TinyNN", "TinyNN +self", "TinyGPT", "TinyGPT +self", "frozen")
+
 TINY_GRAPHS = Experiment(
     name="tiny-graphs",
     what="Models memorise tiny graphs as geometry, which self-edges make smooth; frozen tables have none",
@@ -240,4 +242,28 @@ TINY_GRAPHS = Experiment(
     ),
     sizes={"small": TinyStudy(models=RELEASED), "paper": TinyStudy(models=PUBLISHED)},
     measure=tiny_graphs,
+    plots=tuple(
+        Plot(
+            title=f"{what}, {graph.replace('_', ' ')}",
+            caption=caption,
+            y_label=label,
+            lines={arm: f"{arm} {graph}: step -> {arm} {graph}: {name}" for arm in DRAWN},
+            log_x=True,
+        )
+        for graph in ("path_star", "cycle")
+        for what, caption, label, name in (
+            (
+                "Smooth share",
+                "Variance along smooth eigenvectors of the graph; early geometry comes and goes.",
+                "share of the variance",
+                "smooth_share",
+            ),
+            (
+                "Distance from shuffled tables",
+                "The larger z of R and R2; the verdict asks for 3.5.",
+                "standard deviations",
+                "z",
+            ),
+        )
+    ),
 )

@@ -54,15 +54,14 @@ def test_every_claim_is_measured():
     assert {claim.figure for claim in IN_CONTEXT.claims} <= measured.figures.keys()
     assert measured == in_context(TINY, 0)
     assert list(measured.series["full: step"]) == [1, 2]
+    assert measured.figures["reverse: step"] == 1
     assert measured.figures["full: v1 beside a guess"] == pytest.approx(abs(measured.figures["full: v1"] - 1 / 3))
     later = [measured.figures[f"full: forced {node}"] for node in ("v2", "leaf")]
     assert measured.figures["full: later"] == pytest.approx(np.mean(later))
 
 
 def test_what_cannot_be_asked_for():
-    with pytest.raises(
-        ValueError, match=r"InContext\.reverse_by: must be a multiple of every = 250 up to steps = 2000"
-    ):
-        replace(InContext(), reverse_by=1100)
+    with pytest.raises(ValueError, match=r"InContext\.reverse_by: must be between 1 and steps = 2000, got 2100"):
+        replace(InContext(), reverse_by=2100)
     with pytest.raises(ValueError, match=r"InContext\.arms: must be of full, reverse, teacherless, got forward"):
         replace(InContext(), arms=("forward",))
