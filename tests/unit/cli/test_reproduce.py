@@ -18,6 +18,7 @@ def reproduce(*words: str) -> subprocess.CompletedProcess[str]:
 
 def result(seed: int, adamw: float) -> Result:
     settings = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(PERPGRAD.sizes["small"]).items()}
+    drawn = [series for plot in PERPGRAD.plots for series in plot.lines.values()]
     figures = {"rescaled": 1.0, "not rescaled": 0.999, "rescaled since": 125.0, "adamw train": 1.0, "adamw": adamw}
     return Result(
         experiment="perpgrad",
@@ -25,7 +26,7 @@ def result(seed: int, adamw: float) -> Result:
         seed=seed,
         settings=settings,
         figures=figures,
-        series={},
+        series={"epoch": [25.0, 300.0]} | {name: [0.1, 1.0] for name in drawn},
         seconds=1.0,
         versions={},
     )
@@ -39,6 +40,8 @@ def test_the_table_and_the_exit_code(tmp_path: Path):
     done = reproduce("perpgrad", "--seeds", "2", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     row = next(line for line in done.stdout.splitlines() if line.startswith("AdamW: test accuracy at epoch 300"))
+    assert "report.html" in done.stdout + done.stderr
+    assert (folder / "report.html").exists()
     assert row.split()[-7:] == ["0.001", "0.001", "0.001", "0.001", "to", "0.001", "yes"]
     write_record(folder / "seed-1.json", result(1, adamw=0.5))
     done = reproduce("perpgrad", "--seeds", "2", "--out", str(tmp_path))
