@@ -37,7 +37,10 @@ def _examined(run: InWeightsRun, name: str, frozen: float | None, seed: int) -> 
     def scores(rows: Int[np.ndarray, "r"]) -> Float[np.ndarray, "r n"]:
         return of_nodes(torch.from_numpy(np.asarray(rows))).double().cpu().numpy()
 
-    behaviour = Behaviour(n_arms=run.config.task.n_arms, first_hop=run.end("v1"), frozen_first_hop=frozen)
+    # An arm of edges alone was asked for no paths.
+    behaviour = None
+    if stage != "edges":
+        behaviour = Behaviour(n_arms=run.config.task.n_arms, first_hop=run.end("v1"), frozen_first_hop=frozen)
     last = int(run.end("step"))
     return examine_geometry(
         run.table,
@@ -46,7 +49,7 @@ def _examined(run: InWeightsRun, name: str, frozen: float | None, seed: int) -> 
         paths=paths,
         held_out=np.arange(len(paths)) >= len(task.paths["train"]),
         snapshots=[(step, table) for step, table in run.tables.items() if step < last],
-        behaviour=None if stage == "edges" else behaviour,
+        behaviour=behaviour,
         subject=name,
         step=last,
         seed=seed,
