@@ -13,6 +13,7 @@ from benchmarks import memories
 BENCHMARKS = (
     "gated_delta",
     "streaming",
+    "decoding",
     "interventions",
     "memories",
     "tasks",

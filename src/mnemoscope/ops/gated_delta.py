@@ -65,8 +65,8 @@ def gated_delta_step(state: Float[Tensor, "b h k v"], write: Writes) -> Float[Te
     """The state after one more token; `write` has a time axis of length 1."""
     k, v = write.k[:, 0], write.v[:, 0]
     retained = write.log_retention[:, 0, :, None, None].exp() * state
-    target = v - torch.einsum("bhk,bhkv->bhv", k, retained) if write.erase else v
-    return retained + torch.einsum("bhk,bhv->bhkv", k, write.write_strength[:, 0, :, None] * target)
+    target = v - (k.unsqueeze(-2) @ retained).squeeze(-2) if write.erase else v
+    return torch.addcmul(retained, k.unsqueeze(-1), (write.write_strength[:, 0, :, None] * target).unsqueeze(-2))
 
 
 def gated_delta_chunked(

@@ -51,8 +51,7 @@ def ssd_recurrent(
 
 def ssd_read(q: Float[Tensor, "b t g k"], states: Float[Tensor, "b t h k v"]) -> Float[Tensor, "b t h v"]:
     """Read given states; the heads of a group ask the same question."""
-    q = q.repeat_interleave(states.shape[2] // q.shape[2], dim=2)
-    return torch.einsum("bthk,bthkv->bthv", q, states)
+    return (_for_heads(q, states.shape[2]).unsqueeze(-2) @ states).squeeze(-2)
 
 
 def ssd_states(writes: Writes, state: Float[Tensor, "b h k v"]) -> Float[Tensor, "b t h k v"]:
@@ -66,9 +65,16 @@ def ssd_states(writes: Writes, state: Float[Tensor, "b h k v"]) -> Float[Tensor,
 
 def ssd_step(state: Float[Tensor, "b h k v"], write: Writes) -> Float[Tensor, "b h k v"]:
     """The state after one more token; `write` has a time axis of length 1."""
-    k = write.k[:, 0].repeat_interleave(state.shape[1] // write.k.shape[2], dim=1)
+    k = _for_heads(write.k, state.shape[1])[:, 0]
     v = write.write_strength[:, 0].unsqueeze(-1) * write.v[:, 0]
-    return write.log_retention[:, 0, :, None, None].exp() * state + torch.einsum("bhk,bhv->bhkv", k, v)
+    retained = write.log_retention[:, 0, :, None, None].exp() * state
+    return torch.addcmul(retained, k.unsqueeze(-1), v.unsqueeze(-2))
+
+
+def _for_heads(x: Float[Tensor, "b t g k"], n_heads: int) -> Float[Tensor, "b t _ k"]:
+    """The keys or queries of each head; one group alone is left to broadcasting."""
+    n_groups = x.shape[2]
+    return x if n_groups in (1, n_heads) else x.repeat_interleave(n_heads // n_groups, dim=2)
 
 
 def ssd_chunked(

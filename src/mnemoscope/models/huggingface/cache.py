@@ -18,7 +18,7 @@ from mnemoscope.models.stack import StackState
 class Stream(NamedTuple):
     """Rows of a batch that have seen equally many tokens, and what they remember."""
 
-    rows: Int[Tensor, "r"]
+    rows: Int[Tensor, "_"]
     state: StackState
 
 

@@ -16,14 +16,16 @@ _STACK = TypeAdapter(StackConfig)
 class MnemoscopeConfig(PreTrainedConfig):
     """A stack of tokens.
 
+    `hidden_size`, `num_hidden_layers` and `max_position_embeddings` (None: no longest sequence), which other programs
+    ask for, follow from the stack.
+
     Args:
         stack: the settings of a `StackConfig` as plain JSON.
         vocab_size: tokens of the vocabulary, if other than the stack's: transformers changes it when it resizes
             embeddings. None for the stack's.
         tie_word_embeddings: whether the embedding is the head; None for what the stack says.
         use_cache: return a cache where nothing else is said.
-        hidden_size, num_hidden_layers, max_position_embeddings: as other programs ask for width, blocks and the longest
-            sequence (None: there is none); they follow from the stack, whatever is given.
+        rest: what every configuration of transformers may have.
 
     Raises:
         ValueError: settings that are not of a stack, or of one without tokens.
@@ -32,22 +34,23 @@ class MnemoscopeConfig(PreTrainedConfig):
     model_type = MODEL_TYPE
     keys_to_ignore_at_inference = ("past_key_values",)
 
-    stack: dict[str, Any] | None = None
-    vocab_size: int | None = None
-    tie_word_embeddings: bool | None = None
-    use_cache: bool = True
-    hidden_size: int | None = None
-    num_hidden_layers: int | None = None
-    max_position_embeddings: int | None = None
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        super().__post_init__(**kwargs)
+    def __init__(
+        self,
+        stack: dict[str, Any] | None = None,
+        vocab_size: int | None = None,
+        tie_word_embeddings: bool | None = None,
+        use_cache: bool = True,
+        **rest: Any,
+    ) -> None:
+        super().__init__(**rest)
+        self.stack, self.vocab_size, self.tie_word_embeddings = stack, vocab_size, tie_word_embeddings
+        self.use_cache = use_cache
         # transformers makes one without settings in order to compare.
-        if self.stack is not None:
-            stack = self.stack_config()
-            self.vocab_size, self.tie_word_embeddings = stack.vocab_size, stack.tie_embeddings
-            self.hidden_size, self.num_hidden_layers = stack.d_model, len(stack.mixers)
-            self.max_position_embeddings = stack.max_tokens
+        if stack is not None:
+            config = self.stack_config()
+            self.vocab_size, self.tie_word_embeddings = config.vocab_size, config.tie_embeddings
+            self.hidden_size, self.num_hidden_layers = config.d_model, len(config.mixers)
+            self.max_position_embeddings = config.max_tokens
 
     @classmethod
     def of(cls, stack: StackConfig) -> "MnemoscopeConfig":

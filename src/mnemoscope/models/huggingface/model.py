@@ -4,12 +4,13 @@ Weights have the names they have in the stack, behind "stack.". What is remember
 state (`StackCache`): a prompt is read by the parallel form, every further token by `step`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
-from transformers import Cache, GenerationMixin, PreTrainedModel
+from transformers import Cache, GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from mnemoscope.models.huggingface.cache import StackCache, Stream
@@ -26,10 +27,10 @@ class MnemoscopePreTrainedModel(PreTrainedModel):
 
     config_class = MnemoscopeConfig
     supports_gradient_checkpointing = True
-    # Transformers may warn of, or place, whole blocks only; and speculative decoding needs states that go back.
-    _no_split_modules = ("Block",)
+    # What places parts on devices keeps a block together; and a state cannot go back, as speculative decoding asks.
+    _no_split_modules = ["Block"]  # noqa: RUF012  # lists and dictionaries, as it asks for
     _is_stateful = True
-    _tied_weights_keys = {"stack.head.weight": "stack.embedding.weight"}  # noqa: RUF012  # a plain attribute there
+    _tied_weights_keys = {"stack.head.weight": "stack.embedding.weight"}  # noqa: RUF012
 
     def __init__(self, config: MnemoscopeConfig) -> None:
         super().__init__(config)
@@ -41,8 +42,9 @@ class MnemoscopePreTrainedModel(PreTrainedModel):
         """The embedding of tokens."""
         return self.stack.embedding
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
         """Another embedding, for instance of more tokens."""
+        assert isinstance(value, nn.Embedding)
         self.stack.embedding = value
 
     def get_output_embeddings(self) -> nn.Linear:
@@ -87,39 +89,43 @@ class MnemoscopePreTrainedModel(PreTrainedModel):
             )
         if mask is not None:
             require_read(mask, tokens.shape[1])
-        if len(cache.streams) == 1:
-            (only,) = cache.streams
-            hidden, state = self._advance(tokens, only.state, keep=True)
-            cache.put((Stream(only.rows, state),), tokens.shape[1])
-            return hidden
-        parts = [self._advance(tokens[rows], state, keep=True) for rows, state in cache.streams]
-        rows = [stream.rows for stream in cache.streams]
-        cache.put(
-            tuple(Stream(kept, state) for kept, (_, state) in zip(rows, parts, strict=True)),
-            tokens.shape[1],
-        )
-        return _gathered([hidden for hidden, _ in parts], rows, tokens)
+        hidden, streams = self._along(tokens, [(rows, 0, state) for rows, state in cache.streams], keep=True)
+        cache.put(streams, tokens.shape[1])
+        return hidden
 
     def _begin(
         self, tokens: Tokens, mask: Mask | None, cache: StackCache | None, use_cache: bool | None
     ) -> tuple[Float[Tensor, "b t d"], StackCache | None]:
-        wanted = use_cache if use_cache is not None else cache is not None
-        keep = wanted or (use_cache is None and self.config.use_cache and not self.training)
+        asked = cache is not None if use_cache is None else use_cache
+        keep = asked or (use_cache is None and self.config.use_cache and not self.training)
         rows = torch.arange(tokens.shape[0], device=tokens.device)
-        if mask is None or bool((mask != 0).all()) and mask.ndim == 2:
-            hidden, state = self._advance(tokens, None, keep)
-            return hidden, _kept(cache, (Stream(rows, state),), tokens.shape[1]) if keep else None
-        padding = left_padding(mask, tokens.shape[1], wanted)
-        keep = wanted or (keep and bool((mask[:, -1] != 0).all()))
-        # Padding behind may be a number that is no token.
-        tokens = tokens.masked_fill(mask == 0, 0)
-        groups = [(rows[padding == n], int(n)) for n in padding.unique()]
-        parts = [self._advance(tokens[some, n:], None, keep) for some, n in groups]
-        hidden = _gathered([part for part, _ in parts], [some for some, _ in groups], tokens)
+        groups: list[tuple[Tensor, int, StackState | None]] = [(rows, 0, None)]
+        if mask is not None:
+            padding = left_padding(mask, tokens.shape[1], asked)
+            groups = [(rows[padding == n], int(n), None) for n in padding.unique()]
+            keep = asked or (keep and bool((mask[:, -1] != 0).all()))
+            # What stands for padding may be a number that is no token.
+            tokens = tokens.masked_fill(mask == 0, 0)
+        hidden, streams = self._along(tokens, groups, keep)
         if not keep:
             return hidden, None
-        streams = tuple(Stream(some, state) for (some, _), (_, state) in zip(groups, parts, strict=True))
-        return hidden, _kept(cache, streams, tokens.shape[1])
+        cache = StackCache() if cache is None else cache
+        cache.put(streams, tokens.shape[1])
+        return hidden, cache
+
+    def _along(
+        self, tokens: Tokens, groups: Sequence[tuple[Int[Tensor, "_"], int, StackState | None]], keep: bool
+    ) -> tuple[Float[Tensor, "b t d"], tuple[Stream, ...]]:
+        """Every group of rows by itself: which they are, where their tokens begin, and what they remember."""
+        if len(groups) == 1 and groups[0][1] == 0:
+            ((rows, _, state),) = groups
+            hidden, state = self._advance(tokens, state, keep)
+            return hidden, (Stream(rows, state),)
+        parts = [self._advance(tokens[rows, start:], state, keep) for rows, start, state in groups]
+        whole = parts[0][0].new_zeros(*tokens.shape, self.config.hidden_size)
+        for (rows, start, _), (hidden, _) in zip(groups, parts, strict=True):
+            whole[rows, start:] = hidden
+        return whole, tuple(Stream(group[0], state) for group, (_, state) in zip(groups, parts, strict=True))
 
     def _advance(
         self, tokens: Tokens, state: StackState | None, keep: bool
@@ -129,7 +135,8 @@ class MnemoscopePreTrainedModel(PreTrainedModel):
         x, states, alone = self.stack.embed(tokens, n_seen), [], state is not None and n_new == 1
         if alone:
             x = x.squeeze(1)
-        for block, held in zip(self.stack.blocks, state.blocks if state else [None] * len(self.stack.blocks)):
+        before = [None] * len(self.stack.blocks) if state is None else state.blocks
+        for block, held in zip(self.stack.blocks, before, strict=True):
             x, held = block.step(x, held) if alone else self._through(block, x, held)
             states.append(held if keep else None)
         x = self.stack.norm(x)
@@ -238,19 +245,5 @@ def _built(config: StackConfig) -> Stack:
         return Stack(config).to("meta")
 
 
-def _kept(cache: StackCache | None, streams: tuple[Stream, ...], n_new: int) -> StackCache:
-    cache = StackCache() if cache is None else cache
-    cache.put(streams, n_new)
-    return cache
-
-
-def _gathered(parts: list[Tensor], rows: list[Tensor], tokens: Tokens) -> Float[Tensor, "b t d"]:
-    """Parts of a batch, each of as many last tokens as it has."""
-    whole = parts[0].new_zeros(*tokens.shape, parts[0].shape[-1])
-    for some, part in zip(rows, parts, strict=True):
-        whole[some, tokens.shape[1] - part.shape[1] :] = part
-    return whole
-
-
-def _as_object(return_dict: bool | None, config: MnemoscopeConfig) -> bool:
+def _as_object(return_dict: bool | None, config: PreTrainedConfig) -> bool:
     return bool(config.return_dict if return_dict is None else return_dict)

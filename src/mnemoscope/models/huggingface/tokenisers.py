@@ -7,20 +7,25 @@ use for, or the unknown character. It was never trained.
 
 import json
 
-from tokenizers import Tokenizer, decoders, models
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 UNKNOWN = "<unknown>"
 FF_OF_BYTE_LEVEL = "\u00ff"
 """How byte-level BPE writes the byte FF."""
 
+VISIBLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+"""Bytes that byte-level BPE writes as the character of that number; the others follow from 256 on."""
+
 
 def byte_tokeniser() -> PreTrainedTokenizerFast:
-    """A token is a byte, and its number the byte's."""
-    vocabulary = {f"<0x{byte:02X}>": byte for byte in range(256)}
-    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
-    inner.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    return _wrapped(inner, never="<0xFF>")
+    """A token is a byte, and its number the byte's; bytes that are no UTF-8 are decoded as U+FFFD, each by itself."""
+    hidden = (byte for byte in range(256) if byte not in VISIBLE)
+    vocabulary = {chr(byte): byte for byte in VISIBLE} | {chr(256 + n): byte for n, byte in enumerate(hidden)}
+    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    return _wrapped(inner, never=FF_OF_BYTE_LEVEL)
 
 
 def character_tokeniser(characters: str) -> PreTrainedTokenizerFast:

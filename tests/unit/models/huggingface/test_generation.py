@@ -129,7 +129,7 @@ def test_masks_and_caches_that_are_refused():
         model(tokens, attention_mask=holes[:, :5])
     with pytest.raises(ValueError, match=r"must be \(b, t\), 1 for tokens and 0 for padding, got 4 axes"):
         model(tokens, attention_mask=ones[:, None, None])
-    with pytest.raises(ValueError, match="must be a StackCache.*got DynamicCache"):
+    with pytest.raises(ValueError, match=r"must be a StackCache.*got DynamicCache"):
         model(tokens, past_key_values=DynamicCache())
     cache = model(tokens).past_key_values
     with pytest.raises(ValueError, match="must be 1 for every token behind a cache"):
