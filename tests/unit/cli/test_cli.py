@@ -108,7 +108,7 @@ def test_a_recipe_file_is_a_runs_config(tmp_path: Path):
 def test_a_benchmark_that_is_unknown_is_refused_with_all_that_are():
     done = mnemoscope("bench", "streming", cwd=Path(__file__).parents[3])
     assert done.returncode == 2
-    assert "known: gated_delta, streaming, interventions, memories" in done.stderr
+    assert "known: gated_delta, streaming, decoding, interventions, memories" in done.stderr
 
 
 def test_show_draws_a_task_and_samples_it():

@@ -6,6 +6,7 @@ Arms of one experiment differ in one setting; each has the same figures:
     ARM: path          held-out paths with every node right, greedy                 ARM: v1   their hardest node
     ARM: train path    trained paths, likewise                                      ARM: edges   edge recall
     ARM: R, R z        smoothness of the embeddings, and its z-score                ARM: zigzag
+    ARM: R2, R2 z      two-sided smoothness: high where neighbours are alike, or neighbours of neighbours
     ARM: leaf to hop   leaves whose nearest first hop is that of their arm; and "held out"          ARM: AUC
     ARM: learned at    first evaluated step with held-out paths of 0.95             ARM: peak   of held-out paths
     ARM: excess        edge loss above its floor, nats per pair
@@ -38,6 +39,8 @@ OF_TABLES = {
     "edges": "edge recall",
     "R": "smoothness",
     "R z": "smoothness z",
+    "R2": "two_sided_smoothness",
+    "R2 z": "two_sided_smoothness z",
     "zigzag": "zigzag",
     "leaf to hop": "first_hop_top1",
     "leaf to hop held out": "first_hop_top1_held_out",
@@ -148,6 +151,8 @@ WORDS = {
     "edges": "edge recall",
     "R": "smoothness R of the embeddings",
     "R z": "z-score of R among shuffled nodes",
+    "R2": "two-sided smoothness R2 of the embeddings",
+    "R2 z": "z-score of R2 among shuffled nodes",
     "zigzag": "zigzag, cosine at 2 hops less that at 1",
     "leaf to hop": "leaves whose nearest first hop is their own",
     "leaf to hop held out": "the same, of leaves whose paths are held out",
