@@ -83,6 +83,7 @@ def test_a_dry_run_writes_nothing(folder: Path):
     assert [path.name for path in folder.iterdir() if path.name != "__pycache__"] == ["model.py"]
 
 
+@pytest.mark.long
 def test_heads_are_planned_one_by_one_and_together(folder: Path):
     words = ["--sites", "memory[heads of 2]", "--routes", "mix", "--dry-run"]
     done = mnemoscope("examine", "model.py:model", "--data", RECALL, *words, *FAST, cwd=folder)

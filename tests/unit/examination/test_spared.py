@@ -20,6 +20,7 @@ LAYOUT = "(attention, gated_delta) * 2"
 VOCAB, D = 11, 8
 
 
+@pytest.mark.long
 def test_effects_are_those_of_plain_nnsight_calls():
     """In a process of its own: importing nnsight adds attributes to every object there is."""
     command = [sys.executable, "-m", "benchmarks.examination_effects"]

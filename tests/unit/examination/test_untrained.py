@@ -206,6 +206,7 @@ def test_a_copy_that_beats_every_constant_fails_the_arm():
     assert any("control untrained copy failed" in warning for warning in examination.warnings)
 
 
+@pytest.mark.long
 def test_a_loss_that_knows_no_constant_is_not_judged():
     def loss(model: nn.Module, batch: Batch) -> Tensor:
         return model(batch.inputs).square().mean((1, 2))
@@ -215,6 +216,7 @@ def test_a_loss_that_knows_no_constant_is_not_judged():
     assert "so it is not judged" in control.seen
 
 
+@pytest.mark.long
 def test_a_loss_that_runs_another_model_is_noticed():
     model = _stack()
     bound = model.forward
@@ -234,6 +236,7 @@ def test_a_copy_whose_loss_is_not_finite_is_no_control(monkeypatch: pytest.Monke
     assert "skipped: the copy's loss is not finite" in _control(examine(_stack(), _data(), budget=TINY)).seen
 
 
+@pytest.mark.long
 def test_the_dry_run_counts_the_copy():
     model = _stack()
     planned = plan(model, _data(), budget=TINY)

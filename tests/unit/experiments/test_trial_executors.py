@@ -50,6 +50,7 @@ def test_what_fails_is_reported_and_the_others_are_finished(tmp_path: Path, capf
     assert "no luck" in capfd.readouterr().err
 
 
+@pytest.mark.long
 def test_leaving_early_stops_what_runs(tmp_path: Path):
     running = LocalPool(processes=2).run(jobs(tmp_path, "one", "lasts"), work)
     assert next(running).job.arm == "one"

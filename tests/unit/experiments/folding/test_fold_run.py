@@ -74,6 +74,7 @@ def test_a_folded_run_comes_back_from_the_disk(run: Path, tmp_path: Path, site: 
     assert losses[0] != losses[1]
 
 
+@pytest.mark.long
 def test_what_is_left_can_be_examined_and_trained(run: Path, tmp_path: Path):
     out = tmp_path / "folded"
     fold_run(run, out, FoldConfig(site=BANK, fit_steps=FEW))
