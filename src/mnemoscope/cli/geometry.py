@@ -105,17 +105,18 @@ class Geometry:
         last = tables[-1]
         n = len(last.table)
         edges = graph_files.read_edges(self.edges, n)
-        scores = None if self.scores is None else graph_files.read_scores(self.scores, n)
+        scores, matrix = None if self.scores is None else graph_files.read_scores(self.scores, n), None
         if self.head is not None:
-            scores = graph_files.read_head(self.head, last, self.rows)
+            scores, matrix = graph_files.read_head(self.head, last, self.rows)
         paths = None if self.paths is None else graph_files.read_paths(self.paths, n)
         held_out = None
         if paths is not None and self.held_out is not None:
             held_out = graph_files.read_held_out(self.held_out, len(paths))
-        found = examine_geometry(
+        return examine_geometry(
             last.table,
             edges,
             scores=scores,
+            matrix=matrix,
             paths=paths,
             held_out=held_out,
             groups=None if self.groups is None else graph_files.read_groups(self.groups, n),
@@ -124,19 +125,8 @@ class Geometry:
             seed=self.seed,
             n_shuffles=self.shuffles,
             subject=_subject(last),
+            umap=self.umap,
         )
-        return _with_umap(found, tables, self.seed) if self.umap else found
-
-
-def _with_umap(found: "GeometryExamination", tables: "list[ReadTable]", seed: int) -> "GeometryExamination":
-    """With a picture of every step by UMAP, of the nodes that are drawn anyway."""
-    import numpy as np
-
-    from mnemoscope.examination.geometry.pictures import aligned, picture
-
-    nodes = np.array(found.pictures[-1].nodes)
-    drawn = [picture(table.table.astype(np.float64), "umap", table.step, nodes, seed) for table in tables]
-    return found.model_copy(update={"pictures": [*found.pictures, *aligned(drawn)]})
 
 
 def _subject(table: "ReadTable") -> str:

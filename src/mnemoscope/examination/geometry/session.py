@@ -24,7 +24,7 @@ from mnemoscope.examination.geometry.pictures import (
 )
 from mnemoscope.examination.geometry.probe import probe_metrics
 from mnemoscope.examination.geometry.references import reference_metrics
-from mnemoscope.examination.geometry.scores import Scores, edge_recall_of, gram_share
+from mnemoscope.examination.geometry.scores import Scores, edge_recall_of, gram_share, margins
 from mnemoscope.examination.geometry.shuffling import orders
 from mnemoscope.examination.geometry.smoothness import smoothness
 from mnemoscope.examination.geometry.spectrum import spectral_metrics, spectrum
@@ -71,6 +71,7 @@ def examine_geometry(
     edges: Edges,
     *,
     scores: Scores | None = None,
+    matrix: Any | None = None,
     paths: Any | None = None,
     held_out: Any | None = None,
     groups: Any | None = None,
@@ -91,10 +92,12 @@ def examine_geometry(
         edges: shape (e, 2), a SciPy sparse adjacency or a networkx graph; every direction counts as both.
         scores: what the model says of each target (column) for each source (row), (n, n), or a function of rows; with
             them the verdict says first whether the graph is memorised at all.
+        matrix: W, shape (m, m), of a model whose scores are E W E^T, for margins; also gives the scores if they are not
+            given.
         paths: shape (p, l) from a root to leaves, for measures of leaves and first hops.
         held_out: which paths were not trained, shape (p,), bool.
         groups: of each node, shape (n,), negative for none; by default the arm of its path, else its component.
-        snapshots: (step, table) of earlier steps, for measures and pictures over the training.
+        snapshots: (step, table) of earlier steps, for pictures and for all measures that need neither scores nor fits.
         behaviour: of the model on held-out paths; part of the verdict where it is given.
         names: of the nodes, for pictures.
         subject: what to call the table.
@@ -102,7 +105,7 @@ def examine_geometry(
         seed: of shuffles and samples.
         n_shuffles: for the null of each measure; None for 500, or 20 above 5,000 nodes.
         thorough: also fit probes and compare with Node2Vec and the eigenmap, which takes most of the time.
-        umap: also draw UMAP.
+        umap: also draw UMAP of every step.
 
     Raises:
         ValueError: tables, edges, paths or groups that do not fit together, or a table that is not finite.
@@ -115,9 +118,13 @@ def examine_geometry(
     of_node = _groups(groups, known, graph)
     _check_names(names, graph.n_nodes)
     tables = _snapshots(snapshots, table.shape)
+    between = _between(matrix, table)
+    if scores is None and between is not None:
+        scores = _bilinear(table, between)
     n_shuffles = n_shuffles or (SHUFFLES if graph.n_nodes <= MANY_NODES else FEW_SHUFFLES)
     instrument = _Instrument(graph=graph, spaces=eigenspaces(graph), paths=known, groups=of_node, seed=seed)
     metrics = instrument.all_of(table, orders(graph.n_nodes, n_shuffles, seed), scores, thorough)
+    metrics += [] if between is None else margins(table, between, graph)
     few = orders(graph.n_nodes, min(n_shuffles, SNAPSHOT_SHUFFLES), seed)
     drawn = drawn_nodes(graph, MOST_DRAWN, seed)
     return GeometryExamination(
@@ -154,7 +161,7 @@ class _Instrument:
     seed: int
 
     def core(self, table: Float[np.ndarray, "n m"], shuffles: Int[np.ndarray, "s n"]) -> list[GeometryMetric]:
-        """What the verdict rests on, and what is followed through a training."""
+        """What the verdict rests on."""
         found = [*smoothness(table, self.graph, shuffles)]
         found += distance_metrics(table, self.graph, shuffles, seed=self.seed)
         if self.paths is not None:
@@ -187,8 +194,8 @@ class _Instrument:
     def snapshot(
         self, step: int, table: Float[np.ndarray, "n m"], shuffles: Int[np.ndarray, "s n"]
     ) -> GeometrySnapshot:
-        """The core measures at an earlier step."""
-        metrics = self.core(table, shuffles)
+        """An earlier step, without scores and without fits."""
+        metrics = self.all_of(table, shuffles, None, thorough=False)
         verdict = judge(metrics)
         return GeometrySnapshot(
             step=step,
@@ -264,6 +271,22 @@ def _snapshots(snapshots: Sequence[tuple[int, Any]], shape: tuple[int, ...]) -> 
     return tables
 
 
+def _between(matrix: Any | None, table: Float[np.ndarray, "n m"]) -> NDArray[np.float64] | None:
+    if matrix is None:
+        return None
+    between, width = as_table(matrix), table.shape[1]
+    if between.shape != (width, width):
+        raise ValueError(
+            f"matrix: must be W of E W E^T, ({width}, {width}) for embeddings of width {width}, got {between.shape}"
+        )
+    return between
+
+
+def _bilinear(table: Float[np.ndarray, "n m"], between: Float[np.ndarray, "m m"]) -> Scores:
+    after = between @ table.T
+    return lambda rows: table[rows] @ after
+
+
 def _edges_among(graph: SparseGraph, drawn: Int[np.ndarray, "drawn"]) -> list[list[int]]:
     is_drawn = np.zeros(graph.n_nodes, dtype=np.bool_)
     is_drawn[drawn] = True
@@ -279,6 +302,5 @@ def _pictures(
 ) -> list[NodePicture]:
     found = aligned([picture(table, "pca", step, drawn, seed) for step, table in tables])
     if umap:
-        step, table = tables[-1]
-        found.append(picture(table, "umap", step, drawn, seed))
+        found += aligned([picture(table, "umap", step, drawn, seed) for step, table in tables])
     return [*found, laplacian_picture(graph, drawn)]

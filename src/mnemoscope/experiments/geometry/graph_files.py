@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import networkx as nx
 import numpy as np
@@ -57,16 +57,20 @@ def read_scores(path: Path, n_nodes: int) -> Float[np.ndarray, "n n"]:
     return scores
 
 
-def read_head(head: str, table: ReadTable, rows: str | None) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+class Head(NamedTuple):
+    """Scores as a function of row numbers (r,), which gives (r, n); and W where they are E W E^T."""
+
+    scores: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+    matrix: NDArray[np.float64] | None
+
+
+def read_head(head: str, table: ReadTable, rows: str | None) -> Head:
     """Scores from a matrix on top of the table E: E H^T for H of the table's shape, E W E^T for W of (width, width).
 
     Args:
         head: a file, or the name of a tensor in the table's own file.
         table: E.
         rows: "a:b" that chose the table's rows, which chooses those of H too.
-
-    Returns:
-        A function from row numbers (r,) to scores (r, n).
 
     Raises:
         ValueError: neither a file nor a tensor, or of another shape.
@@ -89,7 +93,7 @@ def read_head(head: str, table: ReadTable, rows: str | None) -> Callable[[NDArra
             f"--head: must be {n} x {width}, a row for each node, or {width} x {width}, between embeddings, got "
             f"{matrix.shape} in {head}"
         )
-    return lambda asked: embedded[asked] @ between
+    return Head(lambda asked: embedded[asked] @ between, matrix if matrix.shape == (width, width) else None)
 
 
 def read_paths(path: Path, n_nodes: int) -> Int[np.ndarray, "p l"]:

@@ -43,6 +43,17 @@ def test_scores_that_know_no_edges_leave_nothing_to_classify(map_of_star: np.nda
     assert found.verdict.kind == "not memorised"
 
 
+def test_the_matrix_between_embeddings_gives_scores_and_margins(map_of_star: np.ndarray):
+    found = ms.examine_geometry(map_of_star, STAR.edges, matrix=np.eye(32), thorough=False)
+    assert found.metric("edge_recall").value == 1.0
+    assert found.metric("margin").value > 0
+    assert found.metric("skewed_margin").value == pytest.approx(found.metric("margin").value)
+    told = ms.examine_geometry(
+        map_of_star, STAR.edges, matrix=np.eye(32), scores=-map_of_star @ map_of_star.T, thorough=False
+    )
+    assert told.verdict.kind == "not memorised"
+
+
 def test_snapshots_follow_the_training_and_pictures_are_of_every_step(map_of_star: np.ndarray):
     found = ms.examine_geometry(
         map_of_star, STAR.edges, snapshots=[(0, noise()), (10, map_of_star + noise(1))], step=400, thorough=False
@@ -51,6 +62,8 @@ def test_snapshots_follow_the_training_and_pictures_are_of_every_step(map_of_sta
     assert found.snapshots[0].kind == "associative"
     assert found.snapshots[0].metrics["smoothness"] < found.snapshots[1].metrics["smoothness"]
     assert found.snapshots[1].metrics["smoothness"] < found.metric("smoothness").value
+    followed = {"smoothness", "participation_ratio", "smooth_share"}
+    assert all(followed <= snapshot.metrics.keys() for snapshot in found.snapshots)
     assert [(picture.method, picture.step) for picture in found.pictures] == [
         ("pca", 0),
         ("pca", 10),
@@ -99,6 +112,7 @@ def test_a_table_that_diverged_is_refused(map_of_star: np.ndarray):
         ({"paths": PATHS[:, :2]}, "l at least 3"),
         ({"groups": np.zeros(4, dtype=int)}, "a number for each of 17 nodes"),
         ({"names": ["a"]}, "one for each of 17 nodes, or none, got 1"),
+        ({"matrix": np.eye(31)}, r"\(32, 32\) for embeddings of width 32, got \(31, 31\)"),
         ({"snapshots": [(2, noise()), (1, noise())]}, r"steps must rise, got \[2, 1\]"),
         ({"snapshots": [(2, noise()[:, :3])]}, r"the table of step 2 must have shape \(17, 32\)"),
     ],

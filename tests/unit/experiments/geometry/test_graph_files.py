@@ -102,10 +102,13 @@ def test_a_head_on_top_of_the_table_or_between_embeddings(tmp_path: Path):
     found = read_table(path, "embedding.weight", "1:6")
     asked = np.array([0, 4])
     embedded = table[1:]
-    assert np.allclose(read_head("head", found, "1:6")(asked), embedded[asked] @ head[1:].T)
-    assert np.allclose(read_head("between", found, "1:6")(asked), embedded[asked] @ between @ embedded.T)
+    on_top, bilinear = read_head("head", found, "1:6"), read_head("between", found, "1:6")
+    assert np.allclose(on_top.scores(asked), embedded[asked] @ head[1:].T)
+    assert on_top.matrix is None
+    assert np.allclose(bilinear.scores(asked), embedded[asked] @ between @ embedded.T)
+    assert np.array_equal(bilinear.matrix, between)
     np.save(tmp_path / "h.npy", head[1:])
-    assert np.allclose(read_head(str(tmp_path / "h.npy"), found, "1:6")(asked), embedded[asked] @ head[1:].T)
+    assert np.allclose(read_head(str(tmp_path / "h.npy"), found, "1:6").scores(asked), embedded[asked] @ head[1:].T)
     np.save(tmp_path / "wrong.npy", np.ones((2, 3)))
     with pytest.raises(ValueError, match=r"must be 5 x 3, .* or 3 x 3, between embeddings, got \(2, 3\)"):
         read_head(str(tmp_path / "wrong.npy"), found, "1:6")
