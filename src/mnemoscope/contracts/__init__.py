@@ -5,6 +5,7 @@ May live here: a few dozen lines that two rooms need in order to talk. May impor
 
 from mnemoscope.contracts.batch import IGNORE, Batch
 from mnemoscope.contracts.points import POINT_NAMES, ReadPoint, listening, tap
+from mnemoscope.contracts.processes import Processes, launched, process_group
 from mnemoscope.contracts.protocols import (
     Auxiliary,
     Bank,
@@ -24,6 +25,7 @@ __all__ = [
     "Bank",
     "Batch",
     "Collapsible",
+    "Processes",
     "ReadPoint",
     "Recalling",
     "Role",
@@ -31,6 +33,8 @@ __all__ = [
     "Stateful",
     "Windowed",
     "announced_role",
+    "launched",
     "listening",
+    "process_group",
     "tap",
 ]
