@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: demo test test-all check bench docs clean
+.PHONY: demo test test-all check bench docs dist release-check clean
 
 demo: $(READY)
 	$(BIN)/mnemoscope demo
@@ -25,6 +25,13 @@ bench: $(READY)
 docs: $(READY)
 	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
 	$(BIN)/mkdocs build --strict
+
+# Wheel and sdist in dist/, looked into and used in an environment of their own. `make release-check TAG=v0.2.0`.
+dist: $(READY)
+	PYTHON=$(BIN)/python .ci/wheel
+
+release-check: $(READY)
+	$(BIN)/python .ci/release_check.py $(TAG)
 
 clean:
 	rm -rf .venv build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -21,6 +21,7 @@ BENCHMARKS = (
     "remedies",
     "examination",
     "node2vec",
+    "ranks",
     "gpu",
 )
 THREADS = 1

@@ -8,8 +8,6 @@ ms.report(examination, "report.html")
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
     from mnemoscope.contracts import Batch, ReadPoint, tap
     from mnemoscope.examination import Budget, assert_load_bearing, examine
@@ -19,6 +17,8 @@ if TYPE_CHECKING:
     from mnemoscope.facade import report
     from mnemoscope.models import Stack, StackConfig, build, load_model, save_model
     from mnemoscope.training import Recipe, TrainConfig, train, train_recipe
+
+    __version__: str
 
 _HOMES = {
     "Batch": "contracts",
@@ -67,11 +67,23 @@ __all__ = [  # in the order of `_HOMES`
 
 def __getattr__(name: str) -> object:
     """Import a public name at its first use: the command line must not wait for torch to print its help."""
+    if name == "__version__":
+        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module 'mnemoscope' has no attribute {name!r}; public: {', '.join(__all__)}")
     value = getattr(import_module(f"mnemoscope.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def _version() -> str:
+    """Of the installed distribution, which has it from git's tags; "0+unknown" where only the source is on the path."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("mnemoscope")
+    except PackageNotFoundError:
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

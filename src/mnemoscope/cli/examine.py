@@ -21,7 +21,8 @@ INTERRUPTED = 130
 class Examine:
     """Decide for every memory of a model whether it is load-bearing; writes verdicts.json and report.html.
 
-    Ctrl-C ends the test early: what is finished is decided on and written, what is missing is said.
+    Ctrl-C ends the test early: what is finished is decided on and written, what is missing is said. Several processes
+    share the work: torchrun --nproc-per-node N -m mnemoscope examine TARGET.
     """
 
     target: Annotated[str, tyro.conf.Positional]
@@ -75,7 +76,8 @@ class Examine:
     """Folder of the results; by default that of the run, or examinations/NAME."""
 
     device: str = "cpu"
-    """Where the model runs, for instance "cuda"."""
+    """Where the model runs: "cpu", "cuda", "cuda:1", or "mps" (the GPU of a Mac). Under torchrun, "cuda"
+    is a GPU for each process."""
 
     allow_pickle: bool = False
     """Also load weights that are not safetensors; unpickling runs code that the file holds."""
@@ -85,12 +87,26 @@ class Examine:
 
     def run(self) -> int:
         """Examine and print; 130 if Ctrl-C left something missing."""
+        from mnemoscope.contracts import launched, process_group
+        from mnemoscope.training.ranks import device_of
+
+        here, device = launched(), device_of(self.device)
+        try:
+            with process_group(device):
+                return self._examine(str(device), here.is_first)
+        except (ValueError, ArithmeticError, KeyboardInterrupt) as error:
+            if here.is_first:
+                raise
+            # The first process has the same error and says it.
+            return 2 if isinstance(error, ValueError) else 1 if isinstance(error, ArithmeticError) else INTERRUPTED
+
+    def _examine(self, device: str, is_first: bool) -> int:
         from mnemoscope.cli.advance import Advance
         from mnemoscope.cli.plans import print_plan
         from mnemoscope.cli.printing import print_verdicts
         from mnemoscope.examination import Budget
         from mnemoscope.experiments.examining import examine_subject, keep, plan_subject
-        from mnemoscope.experiments.subjects import subject_of
+        from mnemoscope.experiments.subjects import prepared
 
         budget = Budget(
             n_calibration=self.calibration,
@@ -100,16 +116,20 @@ class Examine:
             seed=self.seed,
         )
         choice, data = self._choice(), self._data()
-        subject = subject_of(self.target, data, budget, device=self.device, allow_pickle=self.allow_pickle)
+        subject = prepared(self.target, data, budget, device=device, allow_pickle=self.allow_pickle)
         if self.dry_run:
-            print_plan(subject.name, plan_subject(subject, budget, choice), self.max_minutes)
+            if is_first:
+                print_plan(subject.name, plan_subject(subject, budget, choice), self.max_minutes)
             return 0
+        if not is_first:
+            return _exit_code(examine_subject(subject, budget, choice), is_first)
         with Advance() as advance:
             examination = examine_subject(subject, budget, choice, advance)
         print_verdicts(subject.name, examination)
         folder = subject.folder if self.out is None else self.out
         print(keep(subject, examination, folder, shlex.join(["mnemoscope", *sys.argv[1:]])))
-        return _exit_code(examination)
+        _log(folder)
+        return _exit_code(examination, is_first)
 
     def _choice(self) -> "Choice":
         from mnemoscope.experiments.choosing import groups_from, subsets_from
@@ -130,8 +150,17 @@ class Examine:
         return Data(source=self.data, length=self.length, batch=self.batch)
 
 
-def _exit_code(examination: "Examination") -> int:
+def _log(folder: Path) -> None:
+    """Send the verdicts to where the run is logged, if it is."""
+    from mnemoscope.training.loggers import parse_loggers, send_run
+    from mnemoscope.training.loggers.mirror import logged_to
+
+    if loggers := parse_loggers(", ".join(logged_to(folder))):
+        send_run(folder, loggers)
+
+
+def _exit_code(examination: "Examination", is_first: bool) -> int:
     """The examination is decided and written by now, on what there was."""
-    for line in examination.missing:
+    for line in examination.missing if is_first else ():
         print(f"missing: {line}", file=sys.stderr)
     return INTERRUPTED if any("interrupted" in line for line in examination.missing) else 0

@@ -1,22 +1,27 @@
 """`mnemoscope VERB ...`: exit code 2 for a user's mistake, 1 for a failure."""
 
 import difflib
+import io
 import os
 import sys
 from typing import Annotated, NoReturn, Union
 
 import tyro
 
+import mnemoscope
 from mnemoscope.cli.bench import Bench
 from mnemoscope.cli.calibrate import Calibrate
 from mnemoscope.cli.compare import Compare
 from mnemoscope.cli.demo import Demo
+from mnemoscope.cli.doctor import Doctor
 from mnemoscope.cli.examine import Examine
 from mnemoscope.cli.export import Export
 from mnemoscope.cli.fold import Fold
 from mnemoscope.cli.geometry import Geometry
 from mnemoscope.cli.list import List
+from mnemoscope.cli.log import Log
 from mnemoscope.cli.lottery import Lottery
+from mnemoscope.cli.plan import Plan
 from mnemoscope.cli.prune import Prune
 from mnemoscope.cli.report import Report
 from mnemoscope.cli.reproduce import Reproduce
@@ -24,6 +29,7 @@ from mnemoscope.cli.show import Show
 from mnemoscope.cli.train import Train
 from mnemoscope.cli.trained_truth import TrainedTruth
 from mnemoscope.cli.trial import Trial
+from mnemoscope.cli.upgrade import Upgrade
 
 VERBS = (
     "demo",
@@ -31,6 +37,7 @@ VERBS = (
     "examine",
     "compare",
     "report",
+    "log",
     "list",
     "show",
     "bench",
@@ -43,6 +50,9 @@ VERBS = (
     "fold",
     "export",
     "geometry",
+    "doctor",
+    "plan",
+    "upgrade",
 )
 
 Command = Union[  # noqa: UP007  # tyro reads the annotations of a Union
@@ -51,6 +61,7 @@ Command = Union[  # noqa: UP007  # tyro reads the annotations of a Union
     Annotated[Examine, tyro.conf.subcommand("examine")],
     Annotated[Compare, tyro.conf.subcommand("compare")],
     Annotated[Report, tyro.conf.subcommand("report")],
+    Annotated[Log, tyro.conf.subcommand("log")],
     Annotated[List, tyro.conf.subcommand("list")],
     Annotated[Show, tyro.conf.subcommand("show")],
     Annotated[Bench, tyro.conf.subcommand("bench")],
@@ -63,11 +74,18 @@ Command = Union[  # noqa: UP007  # tyro reads the annotations of a Union
     Annotated[Fold, tyro.conf.subcommand("fold")],
     Annotated[Export, tyro.conf.subcommand("export")],
     Annotated[Geometry, tyro.conf.subcommand("geometry")],
+    Annotated[Doctor, tyro.conf.subcommand("doctor")],
+    Annotated[Plan, tyro.conf.subcommand("plan")],
+    Annotated[Upgrade, tyro.conf.subcommand("upgrade")],
 ]
 
 
 def main() -> None:
     """Read the arguments, do what they say, turn errors into one line."""
+    _show_every_character()
+    if sys.argv[1:] == ["--version"]:
+        print(mnemoscope.__version__)
+        return
     _check_verb(sys.argv[1:])
     command = tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
@@ -99,6 +117,13 @@ def _check_verb(words: list[str]) -> None:
         close = difflib.get_close_matches(words[0], VERBS, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         _fail(f"unknown verb {words[0]!r}; {hint}verbs: {', '.join(VERBS)}", 2)
+
+
+def _show_every_character() -> None:
+    """A console that lacks a character (code pages of Windows) shows another in its place, and nothing fails."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _fail(message: object, code: int) -> NoReturn:

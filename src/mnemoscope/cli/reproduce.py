@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from mnemoscope.cli.executing import Kind, executor_of
+
 if TYPE_CHECKING:
     from mnemoscope.experiments.reproducing import Experiment, Result
 
@@ -31,12 +33,23 @@ class Reproduce:
     out: Path = Path("runs/reproduce")
     """Folder of the results, one JSON file for each seed; the same command goes on from what is there."""
 
+    processes: Annotated[int | None, tyro.conf.arg(aliases=["--jobs"])] = None
+    """Seeds at once, each in a process of its own; unless said one after another in this process, on Ray as many as
+    the cluster has room for."""
+
+    executor: Kind = "local"
+    """This machine, or a Ray cluster, whose nodes must share the folder `--out`."""
+
+    address: str | None = None
+    """Of the Ray cluster: "auto" for the one that this machine is part of, or host:port of its head; without it a Ray
+    is begun on this machine."""
+
     def run(self) -> int:
         """Measure and print; 1 where a claim does not hold."""
         from mnemoscope.cli.printing import say
         from mnemoscope.experiments.head_collapse import on_text
         from mnemoscope.experiments.published import EXPERIMENTS, find_experiment
-        from mnemoscope.experiments.reproducing import failures, reproduce
+        from mnemoscope.experiments.reproducing import failures
         from mnemoscope.experiments.reproduction_page import write_page
 
         if self.name is None:
@@ -44,7 +57,7 @@ class Reproduce:
         experiment = find_experiment(self.name)
         experiment = experiment if self.text is None else on_text(experiment, self.text)
         try:
-            found = reproduce(experiment, self.seeds, self.size, self.out, say)
+            found = self._found(experiment)
         except KeyboardInterrupt:
             say(f"what is finished is in {self.out}; the same command goes on from there")
             raise
@@ -55,6 +68,16 @@ class Reproduce:
         for line in broken:
             say(f"FAILED: {line}")
         return 1 if broken else 0
+
+    def _found(self, experiment: "Experiment[Any]") -> "list[Result]":
+        from mnemoscope.cli.printing import say
+        from mnemoscope.experiments.reproducing import reproduce
+        from mnemoscope.experiments.reproducing_seeds import reproduce_on
+
+        executor = executor_of(self.executor, processes=self.processes, address=self.address)
+        if self.executor == "local" and self.processes is None:
+            return reproduce(experiment, self.seeds, self.size, self.out, say)
+        return reproduce_on(executor, experiment, self.seeds, self.size, self.out, say)
 
 
 def _list(experiments: "list[Experiment[Any]]") -> int:

@@ -42,28 +42,53 @@ class Train:
     """Of weights and matrix products."""
 
     device: str = "cpu"
-    """Where to train, for instance "cuda"."""
+    """Where to train: "cpu", "cuda", "cuda:1", or "mps" (the GPU of a Mac)."""
 
     watch: int | None = None
     """Look at every memory every so many steps, and warn the moment one begins to idle."""
 
+    logger: str = ""
+    """Show the run elsewhere too: "tensorboard", "trackio", "wandb(mode='online')", or several by comma."""
+
+    strategy: Literal["ddp", "fsdp"] | None = None
+    """Of several processes, started by torchrun: whole weights in each (ddp, the default), or shards (fsdp)."""
+
     resume: bool = False
-    """Go on from the last checkpoint."""
+    """Go on from the last checkpoint; what torchrun starts again after a failure does so by itself."""
 
     def run(self) -> int:
         """Train; 0 if finished, 1 if a signal stopped it."""
+        from mnemoscope.contracts.processes import launched
         from mnemoscope.experiments.recipes import find_recipe, treated_with, with_changes
         from mnemoscope.training import train_recipe
+        from mnemoscope.training.loggers import Mirror, parse_loggers
 
+        if self.watch is not None and self.strategy == "fsdp":
+            raise ValueError("--watch: runs the model, of which each process has a shard with fsdp; use --strategy ddp")
         recipe = with_changes(find_recipe(self.recipe), layout=self.layout, steps=self.steps, seed=self.seed)
         recipe = treated_with(recipe, self.remedies, self.lesson, self.precision)
         callbacks = [] if self.watch is None else [_watch(recipe, self.watch)]
-        result = train_recipe(recipe, self.out, resume=self.resume, device=self.device, callbacks=callbacks)
+        with Mirror(self.out, loggers := parse_loggers(self.logger)) as mirror:
+            callbacks = [*callbacks, mirror]
+            result = train_recipe(
+                recipe,
+                self.out,
+                resume=self.resume,
+                device=self.device,
+                callbacks=callbacks,
+                strategy=self.strategy,
+            )
+        here = launched()
+        if not here.is_first:
+            return int(result.exit_state == "interrupted")
         if result.exit_state == "interrupted":
-            print(f"stopped after step {result.step}; go on with: mnemoscope {' '.join(_again())}")
+            program = "mnemoscope" if here.count == 1 else "torchrun ... -m mnemoscope"
+            print(f"stopped after step {result.step}; go on with: {program} {' '.join(_again())}")
             return 1
         figures = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.validation.items())
         print(f"{self.out}: {result.step} steps in {result.seconds:.0f} s; {figures}")
+        for config in loggers:
+            print(f"{config.kind}: {config.shown(self.out)}")
         if recipe.model.vectors is None:
             print(f"next: mnemoscope examine {self.out}")
         return 0

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import tyro
 
+from mnemoscope.cli.executing import Kind, executor_of
+
 if TYPE_CHECKING:
     from mnemoscope.experiments.trials import TrialPlan
     from mnemoscope.runs.trial import Trial as Record
@@ -42,19 +44,34 @@ class Trial:
     """Folder of the trial; runs/trial-RECIPE unless said."""
 
     processes: int | None = None
-    """Trainings at once; one for each CPU core unless said."""
+    """Trainings at once; one for each CPU core unless said, on Ray as many as the cluster has room for."""
+
+    executor: Kind = "local"
+    """Processes of this machine, or a Ray cluster, whose nodes must share the folder `--out`."""
+
+    address: str | None = None
+    """Of the Ray cluster: "auto" for the one that this machine is part of, or host:port of its head; without it a Ray
+    is begun on this machine."""
+
+    gpus_per_run: float = 0.0
+    """GPUs of the Ray cluster for each run, for instance 1, or 0.25 where four runs share one."""
 
     def run(self) -> int:
         """Train, examine, compare; 1 where a run is not finished or a claim of the trial does not hold."""
         from mnemoscope.cli.printing import say
-        from mnemoscope.experiments.trials import LocalPool, run_trial
+        from mnemoscope.experiments.trials import run_trial
         from mnemoscope.reporting.trial import write_trial
 
+        executor = executor_of(
+            self.executor, processes=self.processes, address=self.address, gpus_per_run=self.gpus_per_run
+        )
         plan, folder = self._plan(), self.out or Path(f"runs/trial-{Path(self.recipe).stem}")
         command = shlex.join(["mnemoscope", *sys.argv[1:]])
         say(f"{sum(plan.seeds_of(arm) for arm in plan.arms)} runs: {', '.join(arm.name for arm in plan.arms)}")
         try:
-            trial = run_trial(plan, folder, say, executor=LocalPool(processes=self.processes), command=command)
+            trial = run_trial(
+                plan, folder, say, executor=executor, command=command, device="cuda" if self.gpus_per_run else "cpu"
+            )
         except KeyboardInterrupt:
             say(f"what is finished is in {folder}; the same command goes on from there")
             raise

@@ -36,6 +36,16 @@ from mnemoscope.examination.subject.losses import Loss, NextTokenLoss, score
 from mnemoscope.examination.subject.sites import Point, Site, find_sites
 from mnemoscope.runs.examination import ContinuationRecord
 
+Meter = Callable[[Callable[[], None]], float]
+"""Runs a pass and says what it cost."""
+
+
+def seconds(work: Callable[[], None]) -> float:
+    """Wall-clock seconds."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
@@ -66,7 +76,7 @@ class Plan:
             out not to be needed.
         n_conditions: interventions of the test pass, on every test batch.
         n_calibration, n_test: batches.
-        fit_minutes, test_minutes: as they are charged; see the top of this file.
+        fit_cost, test_cost: as they are charged (see the top of this file), in the meter's unit, by default seconds.
         model_bytes, copy_bytes, cache_bytes, pass_bytes: parameters and buffers; the same of the untrained copy that
             is a control; recorded activations that are kept; what one forward pass of a batch keeps for its backward
             pass.
@@ -84,8 +94,8 @@ class Plan:
     n_conditions: int
     n_calibration: int
     n_test: int
-    fit_minutes: float
-    test_minutes: float
+    fit_cost: float
+    test_cost: float
     model_bytes: int
     cache_bytes: int
     pass_bytes: int
@@ -95,6 +105,16 @@ class Plan:
     states: ContinuationRecord | None = None
     copy_bytes: int = 0
     no_copy: str = ""
+
+    @property
+    def fit_minutes(self) -> float:
+        """Of all fits, where the meter was a clock."""
+        return self.fit_cost / 60
+
+    @property
+    def test_minutes(self) -> float:
+        """Of the test pass, where the meter was a clock."""
+        return self.test_cost / 60
 
     @property
     def minutes(self) -> float:
@@ -118,8 +138,21 @@ def plan(
     local_window: int | None = None,
     heads: bool = False,
     budget: Budget | None = None,
+    meter: Meter = seconds,
 ) -> Plan:
     """What `examine` would do with the same arguments, and about what it would cost; nothing is decided.
+
+    Args:
+        model: as for `examine`, like all that follow.
+        batches: what would calibrate and test.
+        loss: one value per sequence.
+        sites: path patterns of memories.
+        routes: path patterns of what could replace them.
+        groups: patterns by name.
+        local_window: tokens that count as local.
+        heads: every memory by its heads.
+        budget: what it may cost.
+        meter: of the cost of one pass; by default its seconds.
 
     Raises:
         ValueError: as `examine` does.
@@ -138,11 +171,11 @@ def plan(
         started = time.perf_counter()
         streamed = stream_states(model, calibration[0], found, case.methods)
         states_minutes = (time.perf_counter() - started) / 60
-        costs = _Costs(replayer, case.tapes[-1], conditions)
+        costs = _Costs(replayer, case.tapes[-1], conditions, meter)
         steps = {key: _most_steps(key, budget) for key in conditions}
         n_choosing = -(-len(calibration) // TUNING_EVERY)
         fit = sum(costs.fit(edits, steps[key], n_choosing) for key, edits in conditions.items() if steps[key])
-        tested = sum(costs.forward_seconds(edits) for edits in conditions.values()) * len(test)
+        tested = sum(costs.forward(edits) for edits in conditions.values()) * len(test)
         model_bytes = sum(held.nbytes for held in chain(model.parameters(), model.buffers()))
         no_copy = (cannot_copy(model) or "") if budget.untrained_copy else "budget.untrained_copy is off"
         roles = {site.name: site.role for site in everything} | {group.name: "group" for group in case.groups}
@@ -154,8 +187,8 @@ def plan(
             n_conditions=len(conditions),
             n_calibration=len(calibration),
             n_test=len(test),
-            fit_minutes=fit / 60,
-            test_minutes=tested / 60,
+            fit_cost=fit,
+            test_cost=tested,
             model_bytes=model_bytes,
             states_minutes=states_minutes,
             states=streamed.record,
@@ -195,35 +228,36 @@ def _most_steps(key: Key, budget: Budget) -> int:
 
 
 class _Costs:
-    """Seconds of a pass of one batch, by where it begins and which modules run again."""
+    """What a pass of one batch costs, by where it begins and which modules run again."""
 
-    def __init__(self, replayer: Replayer, tape: Tape, conditions: Conditions) -> None:
+    def __init__(self, replayer: Replayer, tape: Tape, conditions: Conditions, meter: Meter) -> None:
         self.replayer, self.tape, self.pass_bytes = replayer, tape, 0
+        self.meter = meter
         self._forward: dict[Any, float] = {}
         self._both: dict[Any, float] = {}
         for edits in conditions.values():
             # The first pass at a place is checked by others, which the examination does once.
             if self._place(edits) not in self._forward:
                 self._run(edits)
-                self._forward[self._place(edits)] = _seconds(lambda edits=edits: self._run(edits))
+                self._forward[self._place(edits)] = self.meter(lambda edits=edits: self._run(edits))
 
-    def forward_seconds(self, edits: Sequence[Edit]) -> float:
+    def forward(self, edits: Sequence[Edit]) -> float:
         """Of a forward pass."""
         return self._forward[self._place(edits)]
 
     def fit(self, edits: Sequence[Edit], most_steps: int, n_choosing: int) -> float:
         """Of a fit that takes all of its steps."""
         checks = 1 + -(-most_steps // CHECK_EVERY)
-        return most_steps * self._step_seconds(edits) + checks * n_choosing * self.forward_seconds(edits)
+        return most_steps * self._step_cost(edits) + checks * n_choosing * self.forward(edits)
 
     def _place(self, edits: Sequence[Edit]) -> tuple[int, frozenset[Any]]:
         again = [edit for edit in edits if isinstance(edit.intervention, RUNNING_AGAIN)]
         return self.tape.began(edits), frozenset((edit.point, *_plain(edit.intervention)) for edit in again)
 
-    def _step_seconds(self, edits: Sequence[Edit]) -> float:
+    def _step_cost(self, edits: Sequence[Edit]) -> float:
         place = self._place(edits)
         if place not in self._both:
-            self._both[place] = _seconds(lambda: self._step(edits))
+            self._both[place] = self.meter(lambda: self._step(edits))
         return self._both[place]
 
     @torch.no_grad()
@@ -265,12 +299,6 @@ def _learning(intervention: Any) -> Any:
     """The same with constants that want gradients."""
     tensors = _tensors(intervention)
     return replace(intervention, **{name: value.clone().requires_grad_() for name, value in tensors.items()})
-
-
-def _seconds(work: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def _points(site: Site) -> list[Point]:

@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,11 @@ from mnemoscope.examination.protocol.looks import Looks, Progress
 from mnemoscope.examination.protocol.probing import probe_sites
 from mnemoscope.examination.protocol.programme import Programme
 from mnemoscope.examination.protocol.streaming import stream_states
+from mnemoscope.examination.running.ranks import Ranks, alike, all_ranks, of_first, shared
 from mnemoscope.examination.running.replay import Replayer
+from mnemoscope.examination.running.sameness import require_same
 from mnemoscope.examination.subject.intact import intact
-from mnemoscope.examination.subject.losses import Loss, NextTokenLoss, ScoringLoss, score
+from mnemoscope.examination.subject.losses import Loss, NextTokenLoss, ScoringLoss, input_device, score
 from mnemoscope.examination.subject.plain import original, remarks
 from mnemoscope.examination.subject.sites import find_sites
 from mnemoscope.runs.examination import ControlRecord, Examination, ProbeRecord
@@ -42,11 +45,15 @@ def examine(
     heads: bool = False,
     budget: Budget | None = None,
     progress: Progress | None = None,
+    together: bool = True,
 ) -> Examination:
     """Decide for every memory of a model whether it is load-bearing.
 
     The model comes back exactly as it was: modes, weights, buffers, gradients, hooks and random states. Interrupted
     (Ctrl-C) or out of time while it tests, it decides on what it has, and says in `missing` what it has not.
+
+    The processes of an initialised `torch.distributed` share the work: all of them call this with the same arguments,
+    and all get the same record, which is that of one process.
 
     Args:
         model: any module.
@@ -67,20 +74,26 @@ def examine(
         heads: every memory by its heads, as if `[heads]` stood behind each, where it is known to have several. The
             parts of a memory are a group with a verdict too.
         budget: what the examination may cost.
-        progress: told how far it is.
+        progress: told how far it is, in the first process.
+        together: share the work with the other processes, where there are any; False: this one does it all.
 
     Raises:
         ValueError: where nothing is to be examined, or batches and loss do not fit; the message says how to mend it.
+        ConnectionError: where another process does not come, or ends.
     """
-    session = _Session(model, loss or NextTokenLoss(), budget or Budget(), progress)
-    return session.run(list(batches), sites, routes, groups, checked(subsets), local_window, heads)
+    with all_ranks(together, input_device(model)) as ranks:
+        data, budget, loss = list(batches), budget or Budget(), loss or NextTokenLoss()
+        arguments = (loss, sites, routes, groups, sorted(subsets or {}), local_window, heads, budget)
+        require_same(ranks, original(model), data, arguments)
+        session = _Session(model, loss, budget, progress, ranks)
+        return session.run(data, sites, routes, groups, checked(subsets), local_window, heads)
 
 
 class _Session:
-    def __init__(self, model: nn.Module, loss: Loss, budget: Budget, progress: Progress | None) -> None:
+    def __init__(self, model: nn.Module, loss: Loss, budget: Budget, progress: Progress | None, ranks: Ranks) -> None:
         self.notes, self.model = remarks(model), original(model)
-        self.loss, self.budget = loss, budget
-        self.progress = progress or (lambda phase, done: None)
+        self.loss, self.budget, self.ranks = loss, budget, ranks
+        self.told = progress or (lambda phase, done: None)
         # A stream of its own, so that a model drawn from the same seed does not hold the same "random" vectors.
         self.generator = torch.Generator().manual_seed(
             int(np.random.SeedSequence([budget.seed, 1]).generate_state(1)[0])
@@ -114,15 +127,19 @@ class _Session:
             self.progress("fit", 0.0)
             streamed = self._timed("states", lambda: stream_states(self.model, calibration[0], found, case.methods))
             measures = measure(self.model, self.loss, calibration[0], found.memories, found.routes, streamed.states)
-            programme = Programme(replayer, case, self.budget, measures, self.generator, self._until(0.5))
+            programme = Programme(replayer, case, self.budget, measures, self.generator, self._until(0.5), self.ranks)
             programme.told = lambda done: self.progress("fit", done)
             conditions = self._timed("fit", programme.conditions)
-            probes, untrained = self._timed("probe", lambda: self._probe(replayer, case, calibration))
-            exchanged = self._timed(
-                "patch", lambda: exchange_states(replayer, case, calibration, self.budget, streamed)
+            (probes, untrained), exchanged = self._beside(
+                replayer,
+                {
+                    "probe": lambda: self._probe(replayer, case, calibration),
+                    "patch": lambda: exchange_states(replayer, case, calibration, self.budget, streamed),
+                },
             )
             controls, control_warnings = run_controls(replayer, case, conditions, probes, untrained)
-            seen = Looks(replayer, conditions, known_subsets(test, case.window) | subsets, self.budget, self.progress)
+            subsets = known_subsets(test, case.window) | subsets
+            seen = Looks(replayer, conditions, subsets, self.budget, self.progress, self.ranks)
 
             def measured(level: Level) -> Measured:
                 return Measured(
@@ -152,7 +169,22 @@ class _Session:
 
             constant = self.loss.constant_output(calibration, test) if isinstance(self.loss, ScoringLoss) else None
             level = self._timed("test", lambda: seen.run(test, constant, measured, self._until(1.0)))
-        return assemble(measured(level))
+        return of_first(self.ranks, lambda: assemble(measured(level)))
+
+    def progress(self, phase: str, done: float) -> None:
+        """Tell the user how far it is."""
+        self.ranks.say(lambda: self.told(phase, done))
+
+    def _beside(self, replayer: Replayer, works: Mapping[str, Callable[[], Any]]) -> list[Any]:
+        """What phases give that do not need each other, each done by one process; by all, where passes draw numbers."""
+        timed = [partial(self._with_seconds, work) for work in works.values()]
+        if replayer.unsafe is None:
+            n = self.ranks.count
+            found = shared(self.ranks, timed, [range(rank, len(timed), n) for rank in range(n)])
+        else:
+            found = [alike(self.ranks, work) for work in timed]
+        self.seconds |= {phase: seconds for phase, (_, seconds) in zip(works, found, strict=True)}
+        return [given for given, _ in found]
 
     def _calibrate(
         self,
@@ -177,7 +209,9 @@ class _Session:
         return torch.inf if minutes is None else self.started + 60 * minutes * share
 
     def _timed(self, phase: str, work: Callable[[], Any]) -> Any:
-        started = time.perf_counter()
-        found = work()
-        self.seconds[phase] = time.perf_counter() - started
+        found, self.seconds[phase] = self._with_seconds(work)
         return found
+
+    def _with_seconds(self, work: Callable[[], Any]) -> tuple[Any, float]:
+        started = time.perf_counter()
+        return work(), time.perf_counter() - started

@@ -73,7 +73,7 @@ def read_instances(path: Path, version: str) -> list[Instance]:
     if not path.exists():
         return []
     found = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             instance = Instance.model_validate_json(line)
         except ValidationError:

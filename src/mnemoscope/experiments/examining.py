@@ -8,6 +8,7 @@ from mnemoscope.examination import Budget, examine
 from mnemoscope.examination.judgement.subsets import Subset
 from mnemoscope.examination.planning import Plan, plan
 from mnemoscope.examination.protocol.looks import Progress
+from mnemoscope.examination.running.ranks import is_first
 from mnemoscope.experiments.held_out import Data
 from mnemoscope.experiments.subjects import Subject, of_run
 from mnemoscope.reporting import Case, write
@@ -28,7 +29,9 @@ class Choice:
     heads: bool = False
 
 
-def examine_run(directory: str | Path, budget: Budget | None = None, local_window: int | None = None) -> Examination:
+def examine_run(
+    directory: str | Path, budget: Budget | None = None, local_window: int | None = None, *, device: str = "cpu"
+) -> Examination:
     """Examine every memory of a run and keep the result as its `verdicts.json`.
 
     Constants are fitted on the validation split, effects measured on the test split.
@@ -37,14 +40,17 @@ def examine_run(directory: str | Path, budget: Budget | None = None, local_windo
         directory: a run with a checkpoint.
         budget: what it may cost; the splits of a short text may hold fewer sequences than it asks for.
         local_window: see `examine`.
+        device: where the model is put.
 
     Raises:
         ValueError: where there is no run, no checkpoint or no memory.
     """
     budget = budget or Budget()
     subject = of_run(directory, Data(), budget)
+    subject.model.to(device)
     examination = examine_subject(subject, budget, Choice(local_window=local_window))
-    RunDirectory.open(directory).write_examination(examination)
+    if is_first():
+        RunDirectory.open(directory).write_examination(examination)
     return examination
 
 

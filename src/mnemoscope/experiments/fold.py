@@ -125,7 +125,7 @@ def fold_run(directory: str | Path, out: str | Path, config: FoldConfig) -> Fold
     examination = run.read_examination()
     record = foldable(examination, config.site)
     RunDirectory.create(out)
-    budget = _budget(examination, config)
+    budget = budget_of(examination, config.n_test, config.fit_steps)
     subject = of_run(directory, Data(), budget)
     assert isinstance(subject.model, Stack)
     with cpu_threads(subject.threads):
@@ -229,11 +229,11 @@ def _keep(directory: str | Path, out: Path, model: Stack, folding: Folding) -> N
     run.write_manifest(manifest.ending("finished"))
 
 
-def _budget(examination: Examination, config: FoldConfig) -> Budget:
-    """The examination's sequences, so that the constant is the one it fitted."""
+def budget_of(examination: Examination, n_test: int | None, fit_steps: int) -> Budget:
+    """The examination's sequences, so that a constant fitted on them is the one it fitted."""
     return Budget(
         n_calibration=examination.n_calibration,
-        n_test=config.n_test or examination.n_test,
-        fit_steps=config.fit_steps,
+        n_test=n_test or examination.n_test,
+        fit_steps=fit_steps,
         seed=examination.seed,
     )

@@ -3,6 +3,7 @@
 import json
 
 import mnemoscope
+from mnemoscope.experiments.changing import ChangesRecord
 from mnemoscope.models.written import write_layout
 from mnemoscope.runs import Examination, SiteRecord
 from mnemoscope.training import Recipe, TrainedRun
@@ -56,14 +57,21 @@ ABOUT_TOKENS = {
 }
 
 
-def model_card(run: str, trained: TrainedRun, tokeniser: str | None, examination: Examination | None) -> str:
+def model_card(
+    run: str,
+    trained: TrainedRun,
+    tokeniser: str | None,
+    examination: Examination | None,
+    changes: ChangesRecord | None = None,
+) -> str:
     """A model card in Markdown.
 
     Args:
         run: what the run is called.
-        trained: the run.
+        trained: the run; where it was changed on the way, what is left.
         tokeniser: what was written beside the model, see `Exported`; None for none.
         examination: of the run; None where it was not examined.
+        changes: what was folded, deleted or shortened; None for nothing.
     """
     recipe = trained.recipe
     head = HEAD.format(
@@ -82,7 +90,7 @@ def model_card(run: str, trained: TrainedRun, tokeniser: str | None, examination
     )
     tokens = ABOUT_TOKENS.get(tokeniser, f"Tokens are those of `{tokeniser}`, without special tokens.")
     tokens = tokens.format(task=recipe.task.kind)
-    return f"{head}{loading}\n{tokens}\n{_recipe(recipe)}{_verdicts(examination)}"
+    return f"{head}{loading}\n{tokens}\n{_recipe(recipe)}{_verdicts(examination)}{_changes(changes)}"
 
 
 def _recipe(recipe: Recipe) -> str:
@@ -125,6 +133,23 @@ def _verdicts(examination: Examination | None) -> str:
 def _verdict(site: SiteRecord) -> str:
     effect = site.effects.get("read", {}).get("optimal_constant")
     return f"| `{site.name}` | {site.verdict or 'none'} | {'' if effect is None else effect} |"
+
+
+def _changes(changes: ChangesRecord | None) -> str:
+    if changes is None:
+        return ""
+    rows = [
+        f"| `{made.site}` | {made.verdict or ''} | "
+        f"{made.replaced_by if made.window is None else f'{made.window} tokens'} | {made.difference} |"
+        for made in changes.changes
+    ]
+    table = "\n".join(rows)
+    return (
+        "\n## Changes\n\nWhat the run had and this model has not; each increase of the loss, in nats per scored token "
+        f"on {changes.n_test} held-out sequences, is on top of those before it.\n\n| Site | Verdict | In its place | "
+        f"Increase |\n|---|---|---|---|\n{table}\n\nAll together: {changes.loss_before} before, {changes.loss_after} "
+        f"after, increase {changes.difference}.\n"
+    )
 
 
 def _cell(text: str) -> str:

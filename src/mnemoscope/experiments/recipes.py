@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from mnemoscope.contracts.written import parse_calls
 from mnemoscope.models import StackConfig, parse_layout
 from mnemoscope.runs import describe
+from mnemoscope.runs.renamed import renamed_settings
 from mnemoscope.tasks import MqarConfig, TextConfig
 from mnemoscope.training import Recipe, TrainConfig
 from mnemoscope.training.config import Precision
@@ -86,7 +87,8 @@ def find_recipe(name_or_file: str) -> Recipe:
 def _read(file: Path) -> Recipe:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return _RECIPE.validate_json(json.dumps(content.get("resolved", content)), strict=True)
+        settings = renamed_settings(content.get("resolved", content))
+        return _RECIPE.validate_json(json.dumps(settings), strict=True)
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise ValueError(f"{file} must hold a recipe as JSON, and cannot be read: {error}") from error
     except ValidationError as error:

@@ -169,17 +169,23 @@ def reproduce(experiment: Experiment[Any], n_seeds: int, size: Size, out: str | 
     if n_seeds < 1:
         raise ValueError(f"reproduce: seeds must be at least 1, got {n_seeds}; 3 are enough for a table")
     there = {result.seed: result for result in finished(experiment, n_seeds, size, out)}
-    folder = experiment_folder(experiment, size, out)
     for seed in range(n_seeds):
         if seed in there:
-            say(f"{experiment.name} seed {seed}: in {_file(folder, seed)} already")
+            say(f"{experiment.name} seed {seed}: in {seed_file(experiment, size, out, seed)} already")
             continue
-        there[seed], examined = _measured(experiment, seed, size)
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_geometry(folder, seed, experiment.name, examined)
-        write_record(_file(folder, seed), there[seed])
+        there[seed] = reproduce_seed(experiment, seed, size, out)
         say(f"{experiment.name} seed {seed}: {there[seed].seconds:.0f} s")
     return [there[seed] for seed in range(n_seeds)]
+
+
+def reproduce_seed(experiment: Experiment[Any], seed: int, size: Size, out: str | Path) -> Result:
+    """Measure one seed, on one thread, and write what came out; see `reproduce`."""
+    result, examined = _measured(experiment, seed, size)
+    folder = experiment_folder(experiment, size, out)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_geometry(folder, seed, experiment.name, examined)
+    write_record(seed_file(experiment, size, out, seed), result)
+    return result
 
 
 def finished(experiment: Experiment[Any], n_seeds: int, size: Size, out: str | Path) -> list[Result]:
@@ -189,7 +195,7 @@ def finished(experiment: Experiment[Any], n_seeds: int, size: Size, out: str | P
         ValueError: a size that the experiment has not, or results that are damaged or of other settings.
     """
     settings = resolved_settings(experiment, size)
-    files = [_file(experiment_folder(experiment, size, out), seed) for seed in range(n_seeds)]
+    files = [seed_file(experiment, size, out, seed) for seed in range(n_seeds)]
     found = [(file, read_record(file, Result)) for file in files if file.exists()]
     for file, result in found:
         if result.settings != settings:
@@ -272,8 +278,9 @@ def experiment_folder(experiment: Experiment[Any], size: Size, out: str | Path) 
     return Path(out) / experiment.name / size
 
 
-def _file(folder: Path, seed: int) -> Path:
-    return folder / f"seed-{seed}.json"
+def seed_file(experiment: Experiment[Any], size: Size, out: str | Path, seed: int) -> Path:
+    """Where the results of one seed stand."""
+    return experiment_folder(experiment, size, out) / f"seed-{seed}.json"
 
 
 @contextmanager

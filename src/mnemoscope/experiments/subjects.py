@@ -14,7 +14,9 @@ from typing import Any
 
 from torch import nn
 
+from mnemoscope.contracts.devices import find_device
 from mnemoscope.examination import Budget
+from mnemoscope.examination.running.ranks import alike, all_ranks
 from mnemoscope.examination.subject.losses import Loss
 from mnemoscope.experiments.factories import called, functions_in
 from mnemoscope.experiments.held_out import BYTES, TASK, Data, HeldOut, as_trained, of_task, read, task_of
@@ -70,6 +72,7 @@ def subject_of(target: str, data: Data, budget: Budget, *, device: str = "cpu", 
     Raises:
         ValueError: where there is nothing of that name, or it cannot be examined; the message says how to mend it.
     """
+    place = find_device(device)
     file, colon, function = target.rpartition(":")
     if colon and file.endswith(".py"):
         subject = _of_factory(Path(file), function, data, budget)
@@ -82,8 +85,14 @@ def subject_of(target: str, data: Data, budget: Budget, *, device: str = "cpu", 
         subject = _of_folder(Path(target), data, budget, allow_pickle)
     else:
         subject = _of_hub(target, data, budget, allow_pickle)
-    subject.model.to(device)
+    subject.model.to(place)
     return subject
+
+
+def prepared(target: str, data: Data, budget: Budget, *, device: str = "cpu", allow_pickle: bool = False) -> Subject:
+    """See `subject_of`; where there are several processes, in all of them or, with the same error, in none."""
+    with all_ranks(together=True, device=find_device(device)) as ranks:
+        return alike(ranks, lambda: subject_of(target, data, budget, device=device, allow_pickle=allow_pickle))
 
 
 def of_run(directory: str | Path, data: Data, budget: Budget, checkpoint: Path | None = None) -> Subject:

@@ -23,7 +23,7 @@ from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import NORM_EPSILON, ShortConvolution, require, tensor_bytes
+from mnemoscope.memories.parts import RmsNorm, ShortConvolution, require, tensor_bytes
 from mnemoscope.ops.attention import Past, alibi_slopes, attend, attention_weights, visible_positions
 from mnemoscope.ops.rotary import rotate
 
@@ -105,9 +105,7 @@ class Attention(nn.Module):
         self.config, self.d_model = config, d_model
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
         self.convolution = ShortConvolution(3 * d_model, config.convolution)
-        self.q_norm, self.k_norm = (
-            nn.RMSNorm(d_model // h, NORM_EPSILON) if config.normalise_qk else nn.Identity() for _ in range(2)
-        )
+        self.q_norm, self.k_norm = (RmsNorm(d_model // h) if config.normalise_qk else nn.Identity() for _ in range(2))
         self.out = nn.Linear(d_model, d_model, bias=False)
         self.addressing = ReadPoint()
         self.read = ReadPoint()

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import Scan, ShortConvolution, require, tensor_bytes
+from mnemoscope.memories.parts import Scan, ShortConvolution, empty_state, require, state_bytes
 from mnemoscope.ops.diagonal_decay import (
     Writes,
     diagonal_decay_flops,
@@ -36,6 +36,7 @@ from mnemoscope.ops.diagonal_decay import (
     diagonal_decay_windowed,
 )
 from mnemoscope.ops.kernels import diagonal_in_chunks
+from mnemoscope.ops.precision import read_states
 
 CHUNK_TOKENS = 128
 """Longer than for plain keys: a state of 1 + f + f^2 features is dear, scores within a chunk are cheap beside it."""
@@ -92,7 +93,7 @@ class Based(nn.Module):
 
     def init_state(self, batch: int) -> BasedState:
         """An empty memory."""
-        empty = self.out.weight.new_zeros(batch, self.config.n_heads, self.n_features, self.value_width + 1)
+        empty = empty_state(self.out.weight, batch, self.config.n_heads, self.n_features, self.value_width + 1)
         return BasedState(empty, self.convolution.init_tail(batch))
 
     def step(self, x: Float[Tensor, "b d"], state: BasedState) -> tuple[Float[Tensor, "b d"], BasedState]:
@@ -101,7 +102,7 @@ class Based(nn.Module):
         s = diagonal_decay_step(state.s, write)
         if self.state.observed:
             s = self.state(s.unsqueeze(1)).squeeze(1)
-        found = torch.einsum("bthk,bhkv->bthv", q, s)
+        found = read_states("bthk,bhkv->bthv", q, s)
         return self._contribute(found).squeeze(1), BasedState(s, tail)
 
     def forward(
@@ -116,7 +117,7 @@ class Based(nn.Module):
         q, writes, tail = self._inputs(x, state.tail)
         if self.state.observed:
             states = self.state(diagonal_decay_states(writes, state.s))
-            found, s = torch.einsum("bthk,bthkv->bthv", q, states), states[:, -1].clone()
+            found, s = read_states("bthk,bthkv->bthv", q, states), states[:, -1].clone()
         else:
             found, s = self.scan(q, writes, state.s)
         return self._contribute(found), BasedState(s, tail)
@@ -145,7 +146,7 @@ class Based(nn.Module):
         """Matrices and the convolution's tail: the same for any number of tokens."""
         matrices = self.config.n_heads * self.n_features * (self.value_width + 1)
         tail = max(self.config.convolution - 1, 0) * sum(self.widths)
-        return tensor_bytes(batch * (matrices + tail), self.out.weight)
+        return state_bytes(self.out.weight, carried=batch * matrices, shown=batch * tail)
 
     def flops(self, batch: int, tokens: int) -> int:
         """Projections and the products of the chunked form."""

@@ -222,7 +222,7 @@ class Contextual(nn.Module):
         """The values of all tokens but the last, each from its own and the next projection."""
         v = projected[:, :, 1:]
         if self.config.peek == "mixed":
-            v = torch.lerp(v, projected[:, :, :-1], self.mix[:, None, None])
+            v = torch.lerp(v, projected[:, :, :-1], self.mix[:, None, None].to(v.dtype))
         if not self.config.normalise_values:
             return v
         scale = (GAIN * self.value_scale).exp()

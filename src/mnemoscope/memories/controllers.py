@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnemoscope.memories.parts import require
+from mnemoscope.memories.parts import empty_state, require
 
 ControllerKind = Literal["lstm", "feed_forward"]
 
@@ -102,7 +102,7 @@ class Controller(nn.Module):
         """Zeros."""
         if not self.recurs:
             return FeedForwardState()
-        empty = self.inputs.weight.new_zeros(batch, self.hidden)
+        empty = empty_state(self.inputs.weight, batch, self.hidden)
         return LstmState(empty, torch.zeros_like(empty))
 
     def project(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t gates"]:

@@ -37,7 +37,7 @@ from mnemoscope.memories.controllers import (
     LstmState,
 )
 from mnemoscope.memories.external import External, Output, Token, Trace
-from mnemoscope.memories.parts import require, tensor_bytes
+from mnemoscope.memories.parts import empty_state, require, state_bytes
 from mnemoscope.ops.dnc import DncMemory, DncOptions, dnc_step
 from mnemoscope.ops.dnc_fused import Machine, Worker, dnc_machine
 
@@ -138,7 +138,7 @@ class DNC(External[DNCState]):
     def init_state(self, batch: int) -> DNCState:
         """Zeros: nothing is used, written, linked or read."""
         m, word, n = self.config.n_slots, self.config.word, self.config.n_read
-        zeros = partial(self.out.weight.new_zeros, batch)
+        zeros = partial(empty_state, self.out.weight, batch)
         return DNCState(
             memory=zeros(m, word),
             usage=zeros(m),
@@ -172,7 +172,7 @@ class DNC(External[DNCState]):
         """Memory, links, what is known of the slots, reads and controller: the same for any number of tokens."""
         m, word, n = self.config.n_slots, self.config.word, self.config.n_read
         values = m * word + m * m + 3 * m + n * (m + word) + self.controller.state_values()
-        return tensor_bytes(batch * values, self.out.weight)
+        return state_bytes(self.out.weight, carried=batch * values)
 
     def flops(self, batch: int, tokens: int) -> int:
         """Controller; a look-up per head (two products with masks); a read and two ways along links each; output."""

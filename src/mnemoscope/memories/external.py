@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mnemoscope.contracts import ReadPoint, Role
 from mnemoscope.memories.controllers import Cell, Controller
+from mnemoscope.ops.precision import at_least_float32
 
 Output = Literal["reads", "controller_and_reads"]
 """What an output is made of. A controller remembers as well; with the reads alone, all that leaves has been read."""
@@ -95,7 +96,7 @@ class External(nn.Module, ABC, Generic[StateT]):
         Half precision is computed in float32. What replaces an observed read, weight or memory acts on the output of
         its own token; the next one goes on from what was there. The last memory, if replaced, is returned.
         """
-        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        wide = at_least_float32(x.dtype)
         given: StateT = self.init_state(x.shape[0]) if state is None else state
         seen = self.addressing.observed or self.state.observed
         with without_autocast(x):
@@ -112,7 +113,7 @@ class External(nn.Module, ABC, Generic[StateT]):
         y = self.read(reads.flatten(2).to(x.dtype))
         if self.output != "reads":
             y = torch.cat([y, trace.hidden.to(x.dtype)], dim=-1)
-        return self.contribution(self.out(y)), in_dtype(last, self.out.weight.dtype)
+        return self.contribution(self.out(y)), in_dtype(last, at_least_float32(self.out.weight.dtype))
 
 
 def in_dtype(state: StateT, dtype: torch.dtype) -> StateT:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import NORM_EPSILON, Scan, ShortConvolution, asked, require, tensor_bytes
+from mnemoscope.memories.parts import RmsNorm, Scan, ShortConvolution, asked, empty_state, require, state_bytes
 from mnemoscope.ops.gated_delta import (
     CHUNK_TOKENS,
     Writes,
@@ -35,6 +35,7 @@ from mnemoscope.ops.gated_delta import (
     gated_delta_windowed,
 )
 from mnemoscope.ops.kernels import GATED_DELTA
+from mnemoscope.ops.precision import read_states
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,7 @@ class GatedDelta(nn.Module):
             # Decay per token starts log-uniform between 0.1 % and 10 % of each head's rate, as in the source.
             step = torch.empty(h).uniform_(math.log(1e-3), math.log(1e-1)).exp()
             self.retention_gate.bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))
-        self.norm = nn.RMSNorm(self.head_width, NORM_EPSILON) if config.normalise_read else nn.Identity()
+        self.norm = RmsNorm(self.head_width) if config.normalise_read else nn.Identity()
         if config.output_gate:
             self.output_gate = nn.Linear(d_model, width, bias=False)
         self.out = nn.Linear(width, d_model, bias=False)
@@ -144,7 +145,7 @@ class GatedDelta(nn.Module):
     def init_state(self, batch: int) -> GatedDeltaState:
         """An empty memory."""
         w = self.head_width
-        empty = self.out.weight.new_zeros(batch, self.config.n_heads, w, w)
+        empty = empty_state(self.out.weight, batch, self.config.n_heads, w, w)
         return GatedDeltaState(empty, self.convolution.init_tail(batch))
 
     def step(self, x: Float[Tensor, "b d"], state: GatedDeltaState) -> tuple[Float[Tensor, "b d"], GatedDeltaState]:
@@ -154,7 +155,7 @@ class GatedDelta(nn.Module):
         s = gated_delta_step(state.s, write)
         if self.state.observed:
             s = self.state(s.unsqueeze(1)).squeeze(1)
-        read = torch.einsum("bthk,bhkv->bthv", q, s)
+        read = read_states("bthk,bhkv->bthv", q, s)
         return self._contribute(x, read).squeeze(1), GatedDeltaState(s, tail)
 
     def forward(
@@ -169,7 +170,7 @@ class GatedDelta(nn.Module):
         q, writes, tail = self._inputs(x, state.tail)
         if self.state.observed:
             states = self.state(gated_delta_states(writes, state.s))
-            read, s = torch.einsum("bthk,bthkv->bthv", q, states), states[:, -1]
+            read, s = read_states("bthk,bthkv->bthv", q, states), states[:, -1]
         else:
             read, s = self.scan(q, writes, state.s)
         return self._contribute(x, read), GatedDeltaState(s, tail)
@@ -194,7 +195,7 @@ class GatedDelta(nn.Module):
         """What the matrix holds for the tokens' queries, through norm, gate and projection; nothing is written."""
         q, tail = asked(x, self.qkv, self.convolution, tail, self.config.n_heads)
         q = self._scaled(q)
-        return self._project(x, torch.einsum("bthk,bhkv->bthv", q, state.s)), tail
+        return self._project(x, read_states("bthk,bhkv->bthv", q, state.s)), tail
 
     def _scaled(self, q: Float[Tensor, "b t h k"]) -> Float[Tensor, "b t h k"]:
         return (F.normalize(q, dim=-1) if self.config.normalise_qk else q) * self.head_width**-0.5
@@ -230,7 +231,8 @@ class GatedDelta(nn.Module):
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
         """Matrices and the convolution's tail: the same for any number of tokens."""
         h, w = self.config.n_heads, self.head_width
-        return tensor_bytes(batch * h * w * (w + 3 * max(self.config.convolution - 1, 0)), self.out.weight)
+        tail = 3 * max(self.config.convolution - 1, 0)
+        return state_bytes(self.out.weight, carried=batch * h * w * w, shown=batch * h * w * tail)
 
     def recall_flops(self, batch: int, tokens: int) -> int:
         """The query's, the gate's and the output's projections, and one product with the matrix."""

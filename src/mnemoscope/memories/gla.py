@@ -15,7 +15,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import torch
 from einops import rearrange
 from jaxtyping import Float
 from pydantic import ConfigDict
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import NORM_EPSILON, Scan, ShortConvolution, require, tensor_bytes
+from mnemoscope.memories.parts import RmsNorm, Scan, ShortConvolution, empty_state, require, state_bytes
 from mnemoscope.ops.diagonal_decay import (
     Writes,
     diagonal_decay_flops,
@@ -32,6 +31,7 @@ from mnemoscope.ops.diagonal_decay import (
     diagonal_decay_windowed,
 )
 from mnemoscope.ops.kernels import DIAGONAL
+from mnemoscope.ops.precision import read_states
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class GLA(nn.Module):
         self.convolution = ShortConvolution(sum(self.widths), config.convolution)
         self.retention_down = nn.Linear(d_model, config.retention_rank, bias=False)
         self.retention_up = nn.Linear(config.retention_rank, n_keys)
-        self.norm = nn.RMSNorm(self.value_width, NORM_EPSILON)
+        self.norm = RmsNorm(self.value_width)
         self.output_gate = nn.Linear(d_model, d_model)
         self.out = nn.Linear(d_model, d_model, bias=False)
         self.scan = Scan(DIAGONAL, self.key_width)
@@ -110,7 +110,7 @@ class GLA(nn.Module):
 
     def init_state(self, batch: int) -> GLAState:
         """An empty memory."""
-        empty = self.out.weight.new_zeros(batch, self.config.n_heads, self.key_width, self.value_width)
+        empty = empty_state(self.out.weight, batch, self.config.n_heads, self.key_width, self.value_width)
         return GLAState(empty, self.convolution.init_tail(batch))
 
     def step(self, x: Float[Tensor, "b d"], state: GLAState) -> tuple[Float[Tensor, "b d"], GLAState]:
@@ -120,7 +120,7 @@ class GLA(nn.Module):
         s = diagonal_decay_step(state.s, write)
         if self.state.observed:
             s = self.state(s.unsqueeze(1)).squeeze(1)
-        read = torch.einsum("bthk,bhkv->bthv", q, s)
+        read = read_states("bthk,bhkv->bthv", q, s)
         return self._contribute(x, read).squeeze(1), GLAState(s, tail)
 
     def forward(
@@ -135,7 +135,7 @@ class GLA(nn.Module):
         q, writes, tail = self._inputs(x, state.tail)
         if self.state.observed:
             states = self.state(diagonal_decay_states(writes, state.s))
-            read, s = torch.einsum("bthk,bthkv->bthv", q, states), states[:, -1].clone()
+            read, s = read_states("bthk,bthkv->bthv", q, states), states[:, -1].clone()
         else:
             read, s = self.scan(q, writes, state.s)
         return self._contribute(x, read), GLAState(s, tail)
@@ -167,7 +167,7 @@ class GLA(nn.Module):
         """Matrices and the convolution's tail: the same for any number of tokens."""
         matrices = self.config.n_heads * self.key_width * self.value_width
         tail = max(self.config.convolution - 1, 0) * sum(self.widths)
-        return tensor_bytes(batch * (matrices + tail), self.out.weight)
+        return state_bytes(self.out.weight, carried=batch * matrices, shown=batch * tail)
 
     def flops(self, batch: int, tokens: int) -> int:
         """Projections and the products of the chunked form."""

@@ -110,7 +110,8 @@ class GRU(nn.Module):
             w, u, w_bias, u_bias = self.weights[4 * n : 4 * n + 4]
             given, last = F.linear(x, w, w_bias).chunk(3, dim=-1), F.linear(state[:, n], u, u_bias).chunk(3, dim=-1)
             r, z = (given[0] + last[0]).sigmoid(), (given[1] + last[1]).sigmoid()
-            x = torch.lerp((given[2] + r * last[2]).tanh(), state[:, n], z)
+            proposed = (given[2] + r * last[2]).tanh()
+            x = torch.lerp(*(part.to(state.dtype) for part in (proposed, state[:, n], z)))
             shown.append(x)
         return torch.stack(shown, dim=1)
 

@@ -23,7 +23,7 @@ from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import ShortConvolution, require, tensor_bytes
+from mnemoscope.memories.parts import ShortConvolution, empty_state, require, state_bytes
 from mnemoscope.memories.s4d import Dynamics, Start, require_dynamics, scan_flops
 from mnemoscope.ops.diagonal_ssm import (
     System,
@@ -104,13 +104,13 @@ class H3(nn.Module):
     def init_state(self, batch: int) -> H3State:
         """An empty memory."""
         h, w, n = self.n_heads, self.config.head_width, self.config.n_states // 2
-        return H3State(self.out.weight.new_zeros(batch, h, w, w, n, 2), self.shift.init_tail(batch))
+        return H3State(empty_state(self.out.weight, batch, h, w, w, n, 2), self.shift.init_tail(batch))
 
     def step(self, x: Float[Tensor, "b d"], state: H3State) -> tuple[Float[Tensor, "b d"], H3State]:
         """Shift the key, write its product with the value, read by the query: constant time and memory."""
         q, written, tail = self._inputs(x.unsqueeze(1), state.tail)
         system = self.dynamics.system()
-        s = diagonal_ssm_step(_by_head(state.s), _products(written)[:, 0], system).to(x.dtype)
+        s = diagonal_ssm_step(_by_head(state.s), _products(written)[:, 0], system)
         s = _by_product(s, state.s.shape)
         if self.state.observed:
             s = self.state(s.unsqueeze(1)).squeeze(1)
@@ -129,7 +129,7 @@ class H3(nn.Module):
         state, system = state or self.init_state(x.shape[0]), self.dynamics.system()
         q, written, tail = self._inputs(x, state.tail)
         if self.state.observed:
-            states = diagonal_ssm_states(_products(written), system, _by_head(state.s)).to(x.dtype)
+            states = diagonal_ssm_states(_products(written), system, _by_head(state.s))
             b, _, k, v = state.s.shape[:4]
             states = self.state(rearrange(states, "(b k v) t h n z -> b t h k v n z", b=b, k=k, v=v))
             looked_up = diagonal_ssm_read(rearrange(states, "b t h k v n z -> b t k v h n z"), system).to(x.dtype)
@@ -172,8 +172,9 @@ class H3(nn.Module):
 
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
         """The states and the tail of keys: the same for any number of tokens."""
-        per_channel = self.config.head_width * self.config.n_states + self.config.shift - 1
-        return tensor_bytes(batch * self.d_model * per_channel, self.out.weight)
+        states, tail = self.config.head_width * self.config.n_states, self.config.shift - 1
+        carried, shown = (batch * self.d_model * n for n in (states, tail))
+        return state_bytes(self.out.weight, carried=carried, shown=shown)
 
     def flops(self, batch: int, tokens: int) -> int:
         """Projections and the products of the chunked form; queries are sums of products."""

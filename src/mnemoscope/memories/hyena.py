@@ -110,6 +110,10 @@ class Filters(nn.Module):
 
     def forward(self, n_lags: int) -> Float[Tensor, "order l d"]:
         """Taps at lags 0 to n_lags - 1, in float32 at least: half precision cannot tell late lags apart."""
+        with torch.autocast(self.skip.device.type, enabled=False):
+            return self._taps(n_lags)
+
+    def _taps(self, n_lags: int) -> Float[Tensor, "order l d"]:
         compute = torch.float64 if self.skip.dtype == torch.float64 else torch.float32
         share = torch.arange(n_lags, device=self.skip.device, dtype=compute).unsqueeze(1) / self.config.max_tokens
         angle = 2 * math.pi * share * torch.arange(1, self.config.n_bands + 1, device=share.device)

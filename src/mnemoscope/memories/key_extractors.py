@@ -45,11 +45,12 @@ class LeakyKeys(nn.Module):
     def step(self, x: Float[Tensor, "b d"], carry: Tensor) -> tuple[Float[Tensor, "b h k"], Tensor]:
         """The average after one more token."""
         carry = leaky_average_step(by_head(self.project(x), self.n_heads), self._log_retention(), carry)
-        return carry, carry
+        return carry, carry.to(self.leak.dtype)
 
     def forward(self, x: Float[Tensor, "b t d"], carry: Tensor) -> tuple[Float[Tensor, "b t h k"], Tensor]:
         """The average after every token."""
-        return leaky_average(by_head(self.project(x), self.n_heads), self._log_retention(), carry)
+        averages, carry = leaky_average(by_head(self.project(x), self.n_heads), self._log_retention(), carry)
+        return averages, carry.to(self.leak.dtype)
 
     def _log_retention(self) -> Float[Tensor, "h"]:
         return -GAIN * self.leak.abs()

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import Scan, ShortConvolution, require, tensor_bytes
+from mnemoscope.memories.parts import Scan, ShortConvolution, empty_state, require, state_bytes
 from mnemoscope.ops.diagonal_decay import (
     Writes,
     diagonal_decay_flops,
@@ -31,6 +31,7 @@ from mnemoscope.ops.diagonal_decay import (
     diagonal_decay_windowed,
 )
 from mnemoscope.ops.kernels import DIAGONAL
+from mnemoscope.ops.precision import read_states
 
 DENOMINATOR_EPSILON = 1e-6
 """Added to the normaliser: relu features of a query and all keys may be orthogonal."""
@@ -119,7 +120,7 @@ class LinearAttention(nn.Module):
     def init_state(self, batch: int) -> LinearAttentionState:
         """An empty memory."""
         w, h = self.head_width, self.config.n_heads
-        empty = self.out.weight.new_zeros(batch, h, w, w + self.config.normaliser)
+        empty = empty_state(self.out.weight, batch, h, w, w + self.config.normaliser)
         return LinearAttentionState(empty, self.convolution.init_tail(batch))
 
     def step(
@@ -130,7 +131,7 @@ class LinearAttention(nn.Module):
         s = diagonal_decay_step(state.s, write)
         if self.state.observed:
             s = self.state(s.unsqueeze(1)).squeeze(1)
-        found = torch.einsum("bthk,bhkv->bthv", q, s)
+        found = read_states("bthk,bhkv->bthv", q, s)
         return self._contribute(found).squeeze(1), LinearAttentionState(s, tail)
 
     def forward(
@@ -145,7 +146,7 @@ class LinearAttention(nn.Module):
         q, writes, tail = self._inputs(x, state.tail)
         if self.state.observed:
             states = self.state(diagonal_decay_states(writes, state.s))
-            found, s = torch.einsum("bthk,bthkv->bthv", q, states), states[:, -1].clone()
+            found, s = read_states("bthk,bthkv->bthv", q, states), states[:, -1].clone()
         else:
             found, s = self.scan(q, writes, state.s)
         return self._contribute(found), LinearAttentionState(s, tail)
@@ -185,7 +186,8 @@ class LinearAttention(nn.Module):
         """Matrices and the convolution's tail: the same for any number of tokens."""
         h, w = self.config.n_heads, self.head_width
         tail = 3 * max(self.config.convolution - 1, 0)
-        return tensor_bytes(batch * h * w * (w + self.config.normaliser + tail), self.out.weight)
+        carried = batch * h * w * (w + self.config.normaliser)
+        return state_bytes(self.out.weight, carried=carried, shown=batch * h * w * tail)
 
     def flops(self, batch: int, tokens: int) -> int:
         """Projections and the products of the chunked form."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import require, tensor_bytes
+from mnemoscope.memories.parts import empty_state, require, state_bytes
 from mnemoscope.memories.raw_attention import RawAttention, RawAttentionState, require_attention
 from mnemoscope.ops.log_accumulation import CHUNK_TOKENS, fading_sum, log_loop, signed_log1p
 
@@ -95,7 +95,7 @@ class LogAccumulator(nn.Module):
 
     def init_state(self, batch: int) -> LogAccumulatorState:
         """Nothing seen, nothing summed."""
-        return LogAccumulatorState(self.out.weight.new_zeros(batch, self.d_model), self.attention.init_state(batch))
+        return LogAccumulatorState(empty_state(self.out.weight, batch, self.d_model), self.attention.init_state(batch))
 
     def step(
         self, x: Float[Tensor, "b d"], state: LogAccumulatorState
@@ -103,11 +103,10 @@ class LogAccumulator(nn.Module):
         """Look back, fade, add, compress: one token."""
         u, attention = self.attention(x.unsqueeze(1), state.attention, self.addressing)
         # In half precision a retention near one would be one.
-        compute = torch.float64 if x.dtype == torch.float64 else torch.float32
-        s = self.retention.to(compute).sigmoid() * state.s + u.squeeze(1)
+        s = self.retention.to(state.s.dtype).sigmoid() * state.s + u.squeeze(1)
         s = signed_log1p(s) if self.config.compress == "loop" else s
-        states = self.state(s.to(x.dtype).unsqueeze(1))
-        return self._contribute(states).squeeze(1), LogAccumulatorState(states[:, 0].clone(), attention)
+        states = self.state(s.unsqueeze(1))
+        return self._contribute(u, states).squeeze(1), LogAccumulatorState(states[:, 0].clone(), attention)
 
     def forward(
         self, x: Float[Tensor, "b t d"], state: LogAccumulatorState | None = None
@@ -117,20 +116,20 @@ class LogAccumulator(nn.Module):
         What replaces an observed state is read at its own token and, if it is the last, returned; later tokens go on
         from the state that was written. In `step` the replacement carries on.
         """
-        start = state.s if state else x.new_zeros(x.shape[0], self.d_model)
+        start = state.s if state else empty_state(x, x.shape[0], self.d_model)
         u, attention = self.attention(x, state and state.attention, self.addressing)
         accumulate = fading_sum if self.config.compress == "read" else log_loop
         states = self.state(accumulate(u, F.logsigmoid(self.retention), start))
         last = states[:, -1].clone(memory_format=torch.contiguous_format)
-        return self._contribute(states), LogAccumulatorState(last, attention)
+        return self._contribute(u, states), LogAccumulatorState(last, attention)
 
-    def _contribute(self, states: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+    def _contribute(self, u: Float[Tensor, "b t d"], states: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         shown = signed_log1p(states / self.config.scale) if self.config.compress == "read" else states
-        return self.contribution(self.out(self.read(shown)))
+        return self.contribution(self.out(self.read(shown.to(u.dtype))))
 
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
         """One sum a channel, and the keys and values of the attention."""
-        return tensor_bytes(batch * self.d_model, self.out.weight) + self.attention.state_bytes(batch, tokens)
+        return state_bytes(self.out.weight, carried=batch * self.d_model) + self.attention.state_bytes(batch, tokens)
 
     def flops(self, batch: int, tokens: int) -> int:
         """Attention, output projection, and the products of the scan, of which "loop" has none."""

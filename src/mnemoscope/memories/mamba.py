@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import ShortConvolution, require, tensor_bytes
+from mnemoscope.memories.parts import ShortConvolution, empty_state, require, state_bytes
+from mnemoscope.ops.precision import read_states
 from mnemoscope.ops.selective_scan import (
     Writes,
     selective_scan_chunked,
@@ -117,7 +118,7 @@ class Mamba(nn.Module):
 
     def init_state(self, batch: int) -> MambaState:
         """An empty memory."""
-        empty = self.out.weight.new_zeros(batch, self.inner, self.config.d_state)
+        empty = empty_state(self.out.weight, batch, self.inner, self.config.d_state)
         return MambaState(empty, self.convolution.init_tail(batch))
 
     def step(self, x: Float[Tensor, "b d"], state: MambaState) -> tuple[Float[Tensor, "b d"], MambaState]:
@@ -126,7 +127,7 @@ class Mamba(nn.Module):
         s = selective_scan_step(state.s, inputs.writes)
         if self.state.observed:
             s = self.state(s.unsqueeze(1)).squeeze(1)
-        read = torch.einsum("btn,bdn->btd", inputs.q, s)
+        read = read_states("btn,bdn->btd", inputs.q, s)
         return self._contribute(read, inputs).squeeze(1), MambaState(s, inputs.tail)
 
     def forward(
@@ -141,7 +142,7 @@ class Mamba(nn.Module):
         inputs = self._inputs(x, state.tail)
         if self.state.observed:
             states = self.state(selective_scan_states(inputs.writes, state.s))
-            read, s = torch.einsum("btn,btdn->btd", inputs.q, states), states[:, -1].clone()
+            read, s = read_states("btn,btdn->btd", inputs.q, states), states[:, -1].clone()
         else:
             read, s = self.scan(inputs.q, inputs.writes, state.s)
         return self._contribute(read, inputs), MambaState(s, inputs.tail)
@@ -171,8 +172,9 @@ class Mamba(nn.Module):
 
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
         """States and the convolution's tail: the same for any number of tokens."""
-        kept = self.config.d_state + max(self.config.convolution - 1, 0)
-        return tensor_bytes(batch * self.inner * kept, self.out.weight)
+        tail = max(self.config.convolution - 1, 0)
+        carried, shown = (batch * self.inner * n for n in (self.config.d_state, tail))
+        return state_bytes(self.out.weight, carried=carried, shown=shown)
 
     def flops(self, batch: int, tokens: int) -> int:
         """Projections, and the reads; what moves the states on is no matrix product."""

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
 from mnemoscope.memories.mamba import draw_step_bias
-from mnemoscope.memories.parts import NORM_EPSILON, Scan, ShortConvolution, require, tensor_bytes
+from mnemoscope.memories.parts import NORM_EPSILON, Scan, ShortConvolution, empty_state, require, state_bytes
 from mnemoscope.ops.decayed_reads import decayed_reads_flops
 from mnemoscope.ops.kernels import SSD
 from mnemoscope.ops.ssd import CHUNK_TOKENS, Writes, ssd_read, ssd_states, ssd_step, ssd_windowed
@@ -109,7 +109,7 @@ class Mamba2(nn.Module):
     def init_state(self, batch: int) -> Mamba2State:
         """An empty memory."""
         h = self.config.n_heads
-        empty = self.out.weight.new_zeros(batch, h, self.config.d_state, self.inner // h)
+        empty = empty_state(self.out.weight, batch, h, self.config.d_state, self.inner // h)
         return Mamba2State(empty, self.convolution.init_tail(batch))
 
     def step(self, x: Float[Tensor, "b d"], state: Mamba2State) -> tuple[Float[Tensor, "b d"], Mamba2State]:
@@ -167,7 +167,7 @@ class Mamba2(nn.Module):
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
         """Matrices and the convolution's tail: the same for any number of tokens."""
         tail = max(self.config.convolution - 1, 0) * (self.inner + 2 * self.d_keys)
-        return tensor_bytes(batch * (self.inner * self.config.d_state + tail), self.out.weight)
+        return state_bytes(self.out.weight, carried=batch * self.inner * self.config.d_state, shown=batch * tail)
 
     def flops(self, batch: int, tokens: int) -> int:
         """Projections, and the products of the chunked form."""

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from mnemoscope.memories.controllers import Cell, Controller, ControllerKind, ControllerSettings, ControllerState
 from mnemoscope.memories.external import External, Output, Token, Trace
-from mnemoscope.memories.parts import require, tensor_bytes
+from mnemoscope.memories.parts import empty_state, require, state_bytes
 from mnemoscope.ops.addressing import content_weights
 from mnemoscope.ops.usage import least_used
 
@@ -106,7 +106,7 @@ class MANN(External[MANNState]):
     def init_state(self, batch: int) -> MANNState:
         """Zeros: nothing is written, used or read."""
         m, word, h = self.config.n_slots, self.config.word, self.config.n_heads
-        zeros = partial(self.out.weight.new_zeros, batch)
+        zeros = partial(empty_state, self.out.weight, batch)
         return MANNState(
             memory=zeros(m, word),
             usage=zeros(m),
@@ -136,7 +136,7 @@ class MANN(External[MANNState]):
         """Memory, usage, weights, reads and controller: the same for any number of tokens."""
         m, word, h = self.config.n_slots, self.config.word, self.config.n_heads
         values = m * word + m + h * (m + word) + self.controller.state_values()
-        return tensor_bytes(batch * values, self.out.weight)
+        return state_bytes(self.out.weight, carried=batch * values)
 
     def flops(self, batch: int, tokens: int) -> int:
         """Controller; a write, a look-up and a read per head; output."""

@@ -15,6 +15,7 @@ memory.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import NORM_EPSILON, ShortConvolution, require, tensor_bytes
+from mnemoscope.memories.parts import NORM_EPSILON, ShortConvolution, empty_state, require, state_bytes
 from mnemoscope.ops.decayed_reads import decayed_reads_flops
 from mnemoscope.ops.mlstm import (
     CHUNK_TOKENS,
@@ -154,10 +155,8 @@ class MLSTM(nn.Module):
     def init_state(self, batch: int) -> MLSTMState:
         """An empty memory, in units of 1."""
         h, k, v = self.config.n_heads, self.key_width, self.head_width
-        new_zeros = self.out.weight.new_zeros
-        return MLSTMState(
-            new_zeros(batch, h, k, v), new_zeros(batch, h, k), new_zeros(batch, h), self.convolution.init_tail(batch)
-        )
+        empty = partial(empty_state, self.out.weight, batch, h)
+        return MLSTMState(empty(k, v), empty(k), empty(), self.convolution.init_tail(batch))
 
     def step(self, x: Float[Tensor, "b d"], state: MLSTMState) -> tuple[Float[Tensor, "b d"], MLSTMState]:
         """Decay, write, read: one token, in constant time and memory."""
@@ -222,7 +221,7 @@ class MLSTM(nn.Module):
         """Matrices, normalisers, scales and the convolution's tail: the same for any number of tokens."""
         head = self.key_width * self.head_width + self.key_width + 1
         tail = max(self.config.convolution - 1, 0) * self.d_model
-        return tensor_bytes(batch * (self.config.n_heads * head + tail), self.out.weight)
+        return state_bytes(self.out.weight, carried=batch * self.config.n_heads * head, shown=batch * tail)
 
     def flops(self, batch: int, tokens: int) -> int:
         """Projections, and the products of the chunked form, which count the normaliser as one more value channel."""

@@ -249,6 +249,7 @@ class Level(nn.Module):
         new_v = scale * of_length(share * seen[:, :, :-1] + (1 - share) * seen[:, :, 1:])
         new_k = torch.cat([last_k, k[:, :, :-1]], dim=2)
         pairs = Pairs(state.k, state.v, new_k, new_v, k[:, :, 1 - n_pending :])
+        average = average.to(state.average.dtype)
         return pairs, LevelState(average, *self._remember(pairs), v[:, :, -1:].clone())
 
     def _remember(self, pairs: Pairs) -> tuple[Float[Tensor, "b h s k"], Float[Tensor, "b h s k"]]:

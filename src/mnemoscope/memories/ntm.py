@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.memories.controllers import Cell, Controller, ControllerKind, ControllerSettings, ControllerState
-from mnemoscope.memories.external import External, Output, Token, Trace
-from mnemoscope.memories.parts import require, tensor_bytes
+from mnemoscope.memories.external import External, Output, Token, Trace, in_dtype
+from mnemoscope.memories.parts import require, state_bytes
 from mnemoscope.ops.addressing import content_weights, sharpened, shifted, written
+from mnemoscope.ops.precision import at_least_float32
 
 START = 1e-6
 """Every number of a memory that starts constant."""
@@ -141,7 +142,8 @@ class NTM(External[NTMState]):
             memory = self.first_memory.repeat(batch, 1, 1)
         weights, reads = self.first_weights.softmax(-1), self.first_reads.tanh()
         controller = self.controller.init_state(batch)
-        return NTMState(memory, weights.repeat(batch, 1, 1), reads.repeat(batch, 1, 1), controller)
+        state = NTMState(memory, weights.repeat(batch, 1, 1), reads.repeat(batch, 1, 1), controller)
+        return in_dtype(state, at_least_float32(memory.dtype))
 
     def tokens(self, projected: Float[Tensor, "b t gates"], state: NTMState, cell: Cell) -> tuple[Trace, NTMState]:
         """One by one."""
@@ -179,7 +181,7 @@ class NTM(External[NTMState]):
         """Memory, weights, reads and controller: the same for any number of tokens."""
         m, word = self.config.n_slots, self.config.word
         values = m * word + sum(self._sides) * m + self.config.n_read * word + self.controller.state_values()
-        return tensor_bytes(batch * values, self.out.weight)
+        return state_bytes(self.out.weight, carried=batch * values)
 
     def flops(self, batch: int, tokens: int) -> int:
         """Controller, a look-up per head, a read per read head, output."""

@@ -27,6 +27,7 @@ orthogonalised update has the step size and a scale outside, since Newton-Schulz
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -39,7 +40,7 @@ from torch.nn import functional as F
 from mnemoscope.contracts import ReadPoint, Role
 from mnemoscope.memories.feature_maps import FeatureMap, FeatureOptions
 from mnemoscope.memories.gates import Gates, GateStarts, require_start
-from mnemoscope.memories.parts import NORM_EPSILON, ShortConvolution, asked, require, tensor_bytes
+from mnemoscope.memories.parts import RmsNorm, ShortConvolution, asked, empty_state, require, state_bytes
 from mnemoscope.ops.omega import (
     Rule,
     Store,
@@ -57,6 +58,7 @@ from mnemoscope.ops.omega_per_chunk import (
     per_chunk_states,
     per_chunk_step,
 )
+from mnemoscope.ops.precision import read_states
 
 INITIAL_RETENTION, INITIAL_MOMENTUM = 0.99, 0.9
 
@@ -297,7 +299,7 @@ class Omega(nn.Module):
             window_weight=INITIAL_WINDOW_WEIGHT if config.gated_window else None,
         )
         self.gates = Gates(starts, d_model, h)
-        self.norm = nn.RMSNorm(self.head_width, NORM_EPSILON) if config.normalise_read else nn.Identity()
+        self.norm = RmsNorm(self.head_width) if config.normalise_read else nn.Identity()
         if config.output_gate:
             self.output_gate = nn.Linear(d_model, width, bias=False)
         self.out = nn.Linear(width, d_model, bias=False)
@@ -329,11 +331,12 @@ class Omega(nn.Module):
         """An empty memory, with an empty window, at the start of a chunk."""
         h, w, past = self.config.n_heads, self.head_width, self.config.window - 1
         zeros, n_features = self.out.weight.new_zeros, self.features.n_features
-        matrices = [zeros(batch, h, n, w) for n in (n_features, n_features, n_features * self.config.momentum)]
+        carried = partial(empty_state, self.out.weight, batch)
+        matrices = [carried(h, n, w) for n in (n_features, n_features, n_features * self.config.momentum)]
         store = Store(*matrices)
         if self.per_chunk:
             memory, descent, surprise = matrices
-            store = PerChunkStore(memory, surprise, descent, zeros(batch, self._n_pooled, h))
+            store = PerChunkStore(memory, surprise, descent, carried(self._n_pooled, h))
         return OmegaState(
             store,
             zeros(batch, past, h, w),
@@ -347,13 +350,13 @@ class Omega(nn.Module):
         """Descend on the window, retain, write, read: one token, in constant time and memory."""
         x = x.unsqueeze(1)
         q, write, after = self._inputs(x, state)
-        store = _step(write, _like(state.store, q), self.rule, state.position)
+        store = _step(write, state.store, self.rule, state.position)
         position = (state.position + 1) % self.config.chunk_tokens
         if self.state.observed:
             memory = self.state(store.memory.unsqueeze(1)).squeeze(1)
             store = _replaced(store, memory, position)
-        read = torch.einsum("bthk,bhkv->bthv", q, store.memory)
-        return self._contribute(x, read).squeeze(1), after._replace(store=_like(store, x), position=position)
+        read = read_states("bthk,bhkv->bthv", q, store.memory)
+        return self._contribute(x, read).squeeze(1), after._replace(store=store, position=position)
 
     def forward(
         self, x: Float[Tensor, "b t d"], state: OmegaState | None = None
@@ -369,13 +372,13 @@ class Omega(nn.Module):
         q, writes, after = self._inputs(x, state)
         position = torch.full_like(state.position, (place + x.shape[1]) % self.config.chunk_tokens)
         if self.state.observed:
-            states, last = _states(writes, _like(state.store, q), self.rule, state.position)
+            states, last = _states(writes, state.store, self.rule, state.position)
             states = self.state(states)
-            read, memory = torch.einsum("bthk,bthkv->bthv", q, states), states[:, -1].clone()
+            read, memory = read_states("bthk,bthkv->bthv", q, states), states[:, -1].clone()
             last = _replaced(last, memory, position)
         else:
-            read, last = self.scan(q, writes, None if store is None else _like(store, q), place)
-        return self._contribute(x, read), after._replace(store=_like(last, x), position=position)
+            read, last = self.scan(q, writes, store, place)
+        return self._contribute(x, read), after._replace(store=last, position=position)
 
     def init_recall(self, batch: int) -> Float[Tensor, "b tail hk"]:
         """The inputs of the queries' convolution before the first token: zeros."""
@@ -387,7 +390,7 @@ class Omega(nn.Module):
         """What the matrix holds for the tokens' queries, through norm, gate and projection; nothing is written."""
         q, tail = asked(x, self.qkv, self.convolution, tail, self.config.n_heads)
         q = self.features(F.normalize(q, dim=-1) if self.config.normalise_qk else q)
-        return self._project(x, torch.einsum("bthk,bhkv->bthv", q, state.store.memory.to(q))), tail
+        return self._project(x, read_states("bthk,bhkv->bthv", q, state.store.memory)), tail
 
     def _inputs(
         self, x: Float[Tensor, "b t d"], state: OmegaState
@@ -457,7 +460,8 @@ class Omega(nn.Module):
         matrices = (2 + self.config.momentum) * self.features.n_features * w
         tail = 3 * w * max(self.config.convolution - 1, 0)
         pooled = self._n_pooled * self.per_chunk
-        return tensor_bytes(batch * h * (matrices + pooled + past * (2 * w + 1) + tail), self.out.weight) + 8
+        carried, shown = (batch * h * n for n in (matrices + pooled, past * (2 * w + 1) + tail))
+        return state_bytes(self.out.weight, carried=carried, shown=shown) + 8
 
     def recall_flops(self, batch: int, tokens: int) -> int:
         """The query's, the gate's and the output's projections, the sketch, and one product with the matrix."""
@@ -475,10 +479,6 @@ class Omega(nn.Module):
         else:
             scanned = h * omega_products(tokens, self.features.n_features, w, self.rule, self.config.momentum)
         return 2 * batch * (projected + mapped + scanned)
-
-
-def _like(store: AnyStore, x: Tensor) -> AnyStore:
-    return type(store)(*(part.to(x.dtype) for part in store))
 
 
 def _step(write: AnyWrites, store: AnyStore, rule: Rule, position: Int[Tensor, ""]) -> AnyStore:

@@ -23,6 +23,7 @@ unit, with a trained scale, when a chunk begins.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
@@ -35,7 +36,7 @@ from torch.nn import functional as F
 from mnemoscope.contracts import ReadPoint, Role
 from mnemoscope.memories.feature_maps import FeatureMap, FeatureOptions, Features
 from mnemoscope.memories.gates import Gates, GateStarts, require_start
-from mnemoscope.memories.parts import NORM_EPSILON, ShortConvolution, asked, require, tensor_bytes
+from mnemoscope.memories.parts import RmsNorm, ShortConvolution, asked, empty_state, require, state_bytes
 from mnemoscope.ops.memory_network import Gains, Network, Objective, Shape, normalise_weights, read_network
 from mnemoscope.ops.omega_mlp import (
     NetworkMemory,
@@ -54,6 +55,7 @@ from mnemoscope.ops.omega_mlp_per_chunk import (
     per_chunk_chunked,
     per_chunk_step,
 )
+from mnemoscope.ops.precision import at_least_float32
 
 INITIAL_RETENTION, INITIAL_MOMENTUM = 0.999, 0.9
 """Retention starts nearer to 1 than that of a matrix: two layers that have decayed to zero have no gradient left."""
@@ -270,7 +272,7 @@ class OmegaMlp(nn.Module):
             self.up_gain = nn.Parameter(torch.full((h, self.up.shape[2]), up_std))
             self.down_gain = nn.Parameter(torch.full((h, w), down_std))
         self.rule = Rule(config.chunk_tokens, Shape(config.gated, n == w, config.objective))
-        self.norm = nn.RMSNorm(w, NORM_EPSILON) if config.normalise_read else nn.Identity()
+        self.norm = RmsNorm(w) if config.normalise_read else nn.Identity()
         if config.output_gate:
             self.output_gate = nn.Linear(d_model, h * w, bias=False)
         self.out = nn.Linear(h * w, d_model, bias=False)
@@ -282,21 +284,23 @@ class OmegaMlp(nn.Module):
 
     def init_state(self, batch: int) -> OmegaMlpState:
         """The trained networks as a chunk begins with them, no momentum, no recent tokens."""
-        network, h = Network(*(w.expand(batch, -1, -1, -1) for w in (self.up, self.down))), self.config.n_heads
+        wide, h = at_least_float32(self.up.dtype), self.config.n_heads
+        network = Network(*(w.to(wide).expand(batch, -1, -1, -1) for w in (self.up, self.down)))
+        empty = partial(empty_state, self.up, batch)
         network = network if (gains := self._gains()) is None else normalise_weights(network, gains)
         momentum = (torch.zeros_like(w) if self.config.momentum else w.new_zeros(batch, h, 0, 0) for w in network)
         position = torch.zeros((), dtype=torch.int64, device=self.up.device)
         tail = self.convolution.init_tail(batch)
         if self.config.granularity == "chunk":
-            logits = (self.up.new_zeros(batch, h, present) for present in (self.config.retains, self.config.momentum))
+            logits = (empty(h, present) for present in (self.config.retains, self.config.momentum))
             running, downhill = Network(*(w.clone() for w in network)), Network(*(torch.zeros_like(w) for w in network))
             memory = ChunkMemory(running, downhill, Network(*momentum), *logits)
             return OmegaMlpState(memory, position, tail)
         n_recent = self.config.window - 1
         recent = Recent(
-            self.up.new_zeros(batch, n_recent, h, self.up.shape[1]),
-            self.up.new_zeros(batch, n_recent, h, self.head_width),
-            self.up.new_zeros(batch, n_recent, h),
+            empty(n_recent, h, self.up.shape[1]),
+            empty(n_recent, h, self.head_width),
+            empty(n_recent, h),
         )
         started, running = (Network(*(w.clone() for w in network)) for _ in range(2))
         return OmegaMlpState(NetworkMemory(started, running, Network(*momentum), recent), position, tail)
@@ -361,7 +365,7 @@ class OmegaMlp(nn.Module):
         """What the networks answer to the tokens' queries, through norm, gate and projection; nothing is written."""
         q, tail = asked(x, self.qkv, self.convolution, tail, self.config.n_heads)
         q = self.features(F.normalize(q, dim=-1) if self.config.normalise_qk else q)
-        return self._project(x, read_network(state.memory.running, q, self.rule.shape)), tail
+        return self._project(x, read_network(state.memory.running, q, self.rule.shape).to(x.dtype)), tail
 
     def _inputs(
         self, x: Float[Tensor, "b t d"], tail: Tensor
@@ -411,7 +415,7 @@ class OmegaMlp(nn.Module):
         )
 
     def _contribute(self, x: Float[Tensor, "b t d"], read: Float[Tensor, "b t h v"]) -> Float[Tensor, "b t d"]:
-        return self.contribution(self._project(x, self.read(read)))
+        return self.contribution(self._project(x, self.read(read.to(x.dtype))))
 
     def _project(self, x: Float[Tensor, "b t d"], read: Float[Tensor, "b t h v"]) -> Float[Tensor, "b t d"]:
         read = rearrange(self.norm(read), "b t h v -> b t (h v)")
@@ -426,7 +430,8 @@ class OmegaMlp(nn.Module):
         logits = h * (self.config.retains + self.config.momentum) * (self.config.granularity == "chunk")
         recent = (self.config.window - 1) * h * (n + w + 1)
         tail = max(self.config.convolution - 1, 0) * 3 * h * w
-        return tensor_bytes(batch * (networks + logits + recent + tail), self.up) + 8
+        carried = batch * (networks + logits + recent)
+        return state_bytes(self.up, carried=carried, shown=batch * tail) + 8
 
     def recall_flops(self, batch: int, tokens: int) -> int:
         """The query's, the gate's and the output's projections, the feature map, and the network."""

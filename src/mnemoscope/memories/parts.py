@@ -10,9 +10,27 @@ from torch.nn import functional as F
 
 from mnemoscope.ops.convolution import short_convolution
 from mnemoscope.ops.kernels import Kernel
+from mnemoscope.ops.precision import at_least_float32
 
 NORM_EPSILON = 1e-6
 """Of every root mean square; torch's default follows the dtype, and with it the function would."""
+
+
+class RmsNorm(nn.Module):
+    """Root mean square over the last axis, as torch's module; under autocast in the dtype of its weight."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scales of one."""
+        nn.init.ones_(self.weight)
+
+    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        """Normalise; the result has the dtype of x."""
+        return F.rms_norm(x.to(self.weight.dtype), self.weight.shape, self.weight, NORM_EPSILON).to(x.dtype)
 
 
 class ShortConvolution(nn.Module):
@@ -91,6 +109,22 @@ class Scan(nn.Module):
         q = like.new_empty(0, self.key_channels)
         obstacle = self.kernel.obstacle(q)
         return f"torch ({obstacle})" if obstacle else self.kernel.path(q)
+
+
+def empty_state(like: Tensor, *shape: int) -> Tensor:
+    """Zeros for what is carried from token to token: as `like`, but in float32 at least."""
+    return like.new_zeros(*shape, dtype=at_least_float32(like.dtype))
+
+
+def state_bytes(like: Tensor, *, carried: int, shown: int = 0) -> int:
+    """Bytes of a state beside weights such as `like`.
+
+    Args:
+        like: a weight.
+        carried: numbers in float32 at least, since errors in them would add up.
+        shown: numbers in the dtype of the weights: inputs that are kept as they are.
+    """
+    return carried * at_least_float32(like.dtype).itemsize + tensor_bytes(shown, like)
 
 
 def tensor_bytes(n_values: int, like: Tensor) -> int:

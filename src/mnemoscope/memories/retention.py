@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import NORM_EPSILON, Scan, require, tensor_bytes
+from mnemoscope.contracts.precision import wide_dtype
+from mnemoscope.memories.parts import NORM_EPSILON, Scan, empty_state, require, state_bytes
 from mnemoscope.ops.diagonal_decay import (
     Writes,
     diagonal_decay_flops,
@@ -33,6 +34,7 @@ from mnemoscope.ops.diagonal_decay import (
     diagonal_decay_windowed,
 )
 from mnemoscope.ops.kernels import DIAGONAL
+from mnemoscope.ops.precision import read_states
 from mnemoscope.ops.rotary import rotate
 
 
@@ -93,7 +95,7 @@ class Retention(nn.Module):
 
     def init_state(self, batch: int) -> RetentionState:
         """An empty memory."""
-        empty = self.out.weight.new_zeros(batch, self.config.n_heads, self.key_width, self.value_width)
+        empty = empty_state(self.out.weight, batch, self.config.n_heads, self.key_width, self.value_width)
         return RetentionState(empty, torch.zeros((), dtype=torch.int64, device=empty.device))
 
     def step(self, x: Float[Tensor, "b d"], state: RetentionState) -> tuple[Float[Tensor, "b d"], RetentionState]:
@@ -103,7 +105,7 @@ class Retention(nn.Module):
         s = diagonal_decay_step(state.s, write)
         if self.state.observed:
             s = self.state(s.unsqueeze(1)).squeeze(1)
-        read = torch.einsum("bthk,bhkv->bthv", q, s)
+        read = read_states("bthk,bhkv->bthv", q, s)
         return self._contribute(x, read).squeeze(1), RetentionState(s, state.n_tokens + 1)
 
     def forward(
@@ -118,7 +120,7 @@ class Retention(nn.Module):
         q, writes = self._inputs(x, state.n_tokens)
         if self.state.observed:
             states = self.state(diagonal_decay_states(writes, state.s))
-            read, s = torch.einsum("bthk,bthkv->bthv", q, states), states[:, -1].clone()
+            read, s = read_states("bthk,bthkv->bthv", q, states), states[:, -1].clone()
         else:
             read, s = self.scan(q, writes, state.s)
         return self._contribute(x, read), RetentionState(s, state.n_tokens + x.shape[1])
@@ -140,7 +142,7 @@ class Retention(nn.Module):
             q, k = rotate(q, start), rotate(k, start)
         q, k = (rearrange(y, "b h t k -> b t h k") for y in (q * self.key_width**-0.5, k))
         v = rearrange(self.v(x), "b t (h v) -> b t h v", h=h)
-        rate = torch.arange(h, device=x.device, dtype=torch.float64).add(5).neg().exp2()
+        rate = torch.arange(h, device=x.device, dtype=wide_dtype(x.device)).add(5).neg().exp2()
         log_retention = torch.log1p(-rate).to(x.dtype).view(h, 1).expand(*q.shape[:3], 1)
         return q, Writes(k, v, log_retention)
 
@@ -151,7 +153,8 @@ class Retention(nn.Module):
 
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
         """Matrices and the position: the same for any number of tokens."""
-        return tensor_bytes(batch * self.config.n_heads * self.key_width * self.value_width, self.out.weight) + 8
+        matrices = batch * self.config.n_heads * self.key_width * self.value_width
+        return state_bytes(self.out.weight, carried=matrices) + 8
 
     def flops(self, batch: int, tokens: int) -> int:
         """Projections and the products of the chunked form."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import ShortConvolution, require, tensor_bytes
+from mnemoscope.memories.parts import ShortConvolution, empty_state, require, state_bytes
 from mnemoscope.ops.diagonal_scan import diagonal_scan, diagonal_scan_windowed
 
 SHARPNESS = 8.0
@@ -123,14 +123,14 @@ class RGLRU(nn.Module):
 
     def init_state(self, batch: int) -> RGLRUState:
         """An empty memory."""
-        return RGLRUState(self.out.weight.new_zeros(batch, self.width), self.convolution.init_tail(batch))
+        return RGLRUState(empty_state(self.out.weight, batch, self.width), self.convolution.init_tail(batch))
 
     def step(self, x: Float[Tensor, "b d"], state: RGLRUState) -> tuple[Float[Tensor, "b d"], RGLRUState]:
         """Decay, write, read: one token, in constant time and memory."""
         x = x.unsqueeze(1)
         write, tail = self._write(x, state.tail)
         s = write.log_retention.exp() * state.s.unsqueeze(1) + write.written
-        s = self.state(s.to(x.dtype))
+        s = self.state(s)
         return self._contribute(x, s).squeeze(1), RGLRUState(s.squeeze(1), tail)
 
     def forward(
@@ -143,7 +143,7 @@ class RGLRU(nn.Module):
         """
         state = state or self.init_state(x.shape[0])
         write, tail = self._write(x, state.tail)
-        states = self.state(self.scan(write, state.s).to(x.dtype))
+        states = self.state(self.scan(write, state.s))
         return self._contribute(x, states), RGLRUState(states[:, -1].clone(), tail)
 
     @property
@@ -155,7 +155,7 @@ class RGLRU(nn.Module):
         """Outputs with only the last `window` writes in the state; the short convolution stays as it is."""
         write, _ = self._write(x, self.convolution.init_tail(x.shape[0]))
         states = diagonal_scan_windowed(write.log_retention, write.written, window)
-        return self._contribute(x, states.to(x.dtype))
+        return self._contribute(x, states)
 
     def _write(self, x: Float[Tensor, "b t d"], tail: Tensor) -> tuple[Write, Float[Tensor, "b tail w"]]:
         mixed, tail = self.convolution(F.linear(x, self.inputs.weight[: self.width]), tail)
@@ -169,11 +169,12 @@ class RGLRU(nn.Module):
 
     def _contribute(self, x: Float[Tensor, "b t d"], states: Float[Tensor, "b t w"]) -> Float[Tensor, "b t d"]:
         gate = F.gelu(F.linear(x, self.inputs.weight[self.width :]), approximate="tanh")
-        return self.contribution(self.out(self.read(states) * gate))
+        return self.contribution(self.out(self.read(states.to(x.dtype)) * gate))
 
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
         """States and the convolution's tail: the same for any number of tokens."""
-        return tensor_bytes(batch * self.width * (1 + max(self.config.convolution - 1, 0)), self.out.weight)
+        tail = max(self.config.convolution - 1, 0)
+        return state_bytes(self.out.weight, carried=batch * self.width, shown=batch * self.width * tail)
 
     def flops(self, batch: int, tokens: int) -> int:
         """Projections and gates; the recurrence is no matrix product."""

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import Scan, TokenShift, require, tensor_bytes
+from mnemoscope.memories.parts import Scan, TokenShift, empty_state, require, state_bytes
 from mnemoscope.ops.diagonal_decay import (
     Writes,
     diagonal_decay_flops,
@@ -36,6 +36,7 @@ from mnemoscope.ops.diagonal_decay import (
     diagonal_decay_windowed,
 )
 from mnemoscope.ops.kernels import DIAGONAL_BEFORE_WRITE
+from mnemoscope.ops.precision import read_states
 
 GROUP_NORM_EPSILON = 64e-5
 LOG_OF_TOTAL_DECAY = 7.0
@@ -114,13 +115,14 @@ class RWKV6(nn.Module):
 
     def init_state(self, batch: int) -> RWKV6State:
         """An empty memory, and zeros for the token before the first."""
-        w, new = self.head_width, self.out.weight.new_zeros
-        return RWKV6State(new(batch, self.config.n_heads, w, w), new(batch, 1, self.d_model))
+        w, weight = self.head_width, self.out.weight
+        empty = empty_state(weight, batch, self.config.n_heads, w, w)
+        return RWKV6State(empty, weight.new_zeros(batch, 1, self.d_model))
 
     def step(self, x: Float[Tensor, "b d"], state: RWKV6State) -> tuple[Float[Tensor, "b d"], RWKV6State]:
         """Read, forget, write: one token, in constant time and memory."""
         token, tail = self._inputs(x.unsqueeze(1), state.tail)
-        read = torch.einsum("bthk,bhkv->bthv", token.r, state.s)
+        read = read_states("bthk,bhkv->bthv", token.r, state.s)
         s = diagonal_decay_step(state.s, token.writes)
         if self.state.observed:
             s = self.state(s.unsqueeze(1)).squeeze(1)
@@ -139,7 +141,7 @@ class RWKV6(nn.Module):
         if self.state.observed:
             states = self.state(diagonal_decay_states(tokens.writes, state.s))
             before = torch.cat([state.s.unsqueeze(1), states[:, :-1]], dim=1)
-            read, s = torch.einsum("bthk,bthkv->bthv", tokens.r, before), states[:, -1].clone()
+            read, s = read_states("bthk,bthkv->bthv", tokens.r, before), states[:, -1].clone()
         else:
             read, s = self.scan(tokens.r, tokens.writes, state.s)
         return self._contribute(tokens, read), RWKV6State(s, tail)
@@ -176,7 +178,8 @@ class RWKV6(nn.Module):
 
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
         """Matrices and the last token: the same for any number of tokens."""
-        return tensor_bytes(batch * self.d_model * (self.head_width + 1), self.out.weight)
+        carried = batch * self.d_model * self.head_width
+        return state_bytes(self.out.weight, carried=carried, shown=batch * self.d_model)
 
     def flops(self, batch: int, tokens: int) -> int:
         """Projections and the products of the chunked form."""

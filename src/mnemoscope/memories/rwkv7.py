@@ -30,8 +30,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import Scan, TokenShift, require, tensor_bytes
+from mnemoscope.memories.parts import Scan, TokenShift, empty_state, require, state_bytes
 from mnemoscope.ops.kernels import RWKV7 as RWKV7_KERNEL
+from mnemoscope.ops.precision import read_states
 from mnemoscope.ops.rwkv7 import Writes, rwkv7_flops, rwkv7_states, rwkv7_step, rwkv7_windowed
 
 GROUP_NORM_EPSILON = 64e-5
@@ -115,8 +116,9 @@ class RWKV7(nn.Module):
 
     def init_state(self, batch: int) -> RWKV7State:
         """An empty memory, and zeros for the token before the first."""
-        w, new = self.head_width, self.out.weight.new_zeros
-        return RWKV7State(new(batch, self.config.n_heads, w, w), new(batch, 1, self.d_model))
+        w, weight = self.head_width, self.out.weight
+        empty = empty_state(weight, batch, self.config.n_heads, w, w)
+        return RWKV7State(empty, weight.new_zeros(batch, 1, self.d_model))
 
     def step(self, x: Float[Tensor, "b d"], state: RWKV7State) -> tuple[Float[Tensor, "b d"], RWKV7State]:
         """Forget, remove, write, read: one token, in constant time and memory."""
@@ -124,7 +126,7 @@ class RWKV7(nn.Module):
         s = rwkv7_step(state.s, token.writes)
         if self.state.observed:
             s = self.state(s.unsqueeze(1)).squeeze(1)
-        read = torch.einsum("bthk,bhkv->bthv", token.r, s)
+        read = read_states("bthk,bhkv->bthv", token.r, s)
         return self._contribute(token, read).squeeze(1), RWKV7State(s, tail)
 
     def forward(
@@ -139,7 +141,7 @@ class RWKV7(nn.Module):
         tokens, tail = self._inputs(x, state.tail)
         if self.state.observed:
             states = self.state(rwkv7_states(tokens.writes, state.s))
-            read, s = torch.einsum("bthk,bthkv->bthv", tokens.r, states), states[:, -1].clone()
+            read, s = read_states("bthk,bthkv->bthv", tokens.r, states), states[:, -1].clone()
         else:
             read, s = self.scan(tokens.r, tokens.writes, state.s)
         return self._contribute(tokens, read), RWKV7State(s, tail)
@@ -182,7 +184,8 @@ class RWKV7(nn.Module):
 
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
         """Matrices and the last token: the same for any number of tokens."""
-        return tensor_bytes(batch * self.d_model * (self.head_width + 1), self.out.weight)
+        carried = batch * self.d_model * self.head_width
+        return state_bytes(self.out.weight, carried=carried, shown=batch * self.d_model)
 
     def flops(self, batch: int, tokens: int) -> int:
         """Projections and the products of the chunked form; its triangular solve is not a matrix product."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import require, tensor_bytes
+from mnemoscope.memories.parts import empty_state, require, state_bytes
 from mnemoscope.ops.diagonal_ssm import (
     CHUNK_TOKENS,
     System,
@@ -127,12 +127,12 @@ class S4D(nn.Module):
 
     def init_state(self, batch: int) -> S4DState:
         """An empty memory."""
-        return S4DState(self.out.weight.new_zeros(batch, *self.dynamics.c.shape))
+        return S4DState(empty_state(self.out.weight, batch, *self.dynamics.c.shape))
 
     def step(self, x: Float[Tensor, "b d"], state: S4DState) -> tuple[Float[Tensor, "b d"], S4DState]:
         """Turn and shrink the states, write, read: one token, in constant time and memory."""
         system = self.dynamics.system()
-        s = diagonal_ssm_step(state.s, x, system).to(state.s.dtype)
+        s = diagonal_ssm_step(state.s, x, system)
         if self.state.observed:
             s = self.state(s.unsqueeze(1)).squeeze(1)
         read = diagonal_ssm_read(s, system).to(x.dtype)
@@ -148,7 +148,7 @@ class S4D(nn.Module):
         """
         state, system = state or self.init_state(x.shape[0]), self.dynamics.system()
         if self.state.observed:
-            states = self.state(diagonal_ssm_states(x, system, state.s).to(x.dtype))
+            states = self.state(diagonal_ssm_states(x, system, state.s))
             read, s = diagonal_ssm_read(states, system).to(x.dtype), states[:, -1].clone()
         else:
             read, s = self.scan(x, system, state.s)
@@ -168,7 +168,7 @@ class S4D(nn.Module):
 
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
         """The states: the same for any number of tokens."""
-        return tensor_bytes(batch * self.d_model * self.config.n_states, self.out.weight)
+        return state_bytes(self.out.weight, carried=batch * self.d_model * self.config.n_states)
 
     def flops(self, batch: int, tokens: int) -> int:
         """The products of the chunked form and the output projection."""

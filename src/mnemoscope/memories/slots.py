@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import require, tensor_bytes
+from mnemoscope.memories.parts import require, state_bytes
+from mnemoscope.ops.precision import at_least_float32, read_states
 from mnemoscope.ops.slot_writes import (
     slot_chunk_ends,
     slot_chunk_ends_flops,
@@ -144,8 +145,8 @@ class SlotMemory(nn.Module):
 
     def init_state(self, batch: int) -> SlotMemoryState:
         """The learned slots, and no open chunk."""
-        slots = self.slots.expand(batch, -1, -1).clone()
-        return SlotMemoryState(slots, self._no_tokens(slots))
+        slots = self.slots.expand(batch, -1, -1)
+        return SlotMemoryState(slots.to(at_least_float32(slots.dtype), copy=True), self._no_tokens(slots))
 
     def step(self, x: Float[Tensor, "b d"], state: SlotMemoryState) -> tuple[Float[Tensor, "b d"], SlotMemoryState]:
         """One token: write and read, or under "expert_choice" read, and write once the chunk is full."""
@@ -254,14 +255,14 @@ class SlotMemory(nn.Module):
         return Writes(x.new_zeros(x.shape[0], 0, self.width), x.new_zeros(x.shape[0], 0, self.config.n_slots))
 
     def _contribute(self, x: Float[Tensor, "b t d"], states: Float[Tensor, "b t m v"]) -> Float[Tensor, "b t d"]:
-        scores = torch.einsum("btv,btmv->btm", self.query(x), states) * self.width**-0.5
-        read = torch.einsum("btm,btmv->btv", self.addressing(scores.softmax(-1)), states)
+        scores = read_states("btv,btmv->btm", self.query(x), states) * self.width**-0.5
+        read = read_states("btm,btmv->btv", self.addressing(scores.softmax(-1)), states)
         return self.contribution(self.out(self.read(read)))
 
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
         """The slots, and what the tokens of the open chunk would write."""
         m, n_open = self.config.n_slots, tokens % self.chunk_tokens
-        return tensor_bytes(batch * (m * self.width + n_open * (self.width + m)), self.slots)
+        return state_bytes(self.slots, carried=batch * m * self.width, shown=batch * n_open * (self.width + m))
 
     def flops(self, batch: int, tokens: int) -> int:
         """Projections, the recurrence in matrix form, and the two products of the read."""

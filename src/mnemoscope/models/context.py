@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from mnemoscope.contracts import ReadPoint, Recalling, Role
 from mnemoscope.memories import MemoryConfig, build_memory
 from mnemoscope.memories.gated_delta import GatedDeltaConfig
-from mnemoscope.memories.parts import NORM_EPSILON, require, tensor_bytes
+from mnemoscope.memories.parts import RmsNorm, require, tensor_bytes
 from mnemoscope.ops.rotary import rotate
 
 
@@ -107,7 +107,7 @@ class Context(nn.Module):
         self.query = nn.Linear(d_model, d_model, bias=False)
         self.key_value = nn.Linear(d_model, 2 * d_model, bias=False)
         self.out = nn.Linear(d_model, d_model, bias=False)
-        self.attended_norm, self.memory_norm = (nn.RMSNorm(d_model, NORM_EPSILON) for _ in range(2))
+        self.attended_norm, self.memory_norm = (RmsNorm(d_model) for _ in range(2))
 
     def init_state(self, batch: int) -> ContextState:
         """An empty memory and an empty segment."""

@@ -52,9 +52,9 @@ class FoldedConfig:
 
 
 class FoldedState(NamedTuple):
-    """How many tokens were seen, which only a vector for each position looks at."""
+    """How many tokens were seen, where there is a vector for each position; None where nothing need be remembered."""
 
-    n_tokens: Int[Tensor, ""]
+    n_tokens: Int[Tensor, ""] | None
 
 
 class Folded(nn.Module):
@@ -83,7 +83,7 @@ class Folded(nn.Module):
 
     def init_state(self, batch: int) -> FoldedState:
         """Nothing seen."""
-        return FoldedState(torch.zeros((), dtype=torch.int64))
+        return FoldedState(None if self.config.positions is None else torch.zeros((), dtype=torch.int64))
 
     def step(self, x: Float[Tensor, "b d"], state: FoldedState) -> tuple[Float[Tensor, "b d"], FoldedState]:
         """One token."""
@@ -99,7 +99,7 @@ class Folded(nn.Module):
             ValueError: more tokens than there are vectors.
         """
         state = state or self.init_state(x.shape[0])
-        after = FoldedState(state.n_tokens + x.shape[1])
+        after = FoldedState(None if state.n_tokens is None else state.n_tokens + x.shape[1])
         if self.config.form == "nothing":
             return torch.zeros_like(x), after
         read = self.read(self._rows(self.vector, x.shape[1], state).expand(*x.shape[:2], self.width))
@@ -118,7 +118,7 @@ class Folded(nn.Module):
 
     def _rows(self, of: nn.Embedding, n_tokens: int, state: FoldedState) -> Float[Tensor, "n w"]:
         """Looked up, since a view of a parameter asks for gradients even where none are wanted."""
-        if self.config.positions is None:
+        if self.config.positions is None or state.n_tokens is None:
             return of(torch.zeros(1, dtype=torch.int64, device=of.weight.device))
         start = int(state.n_tokens)
         if start + n_tokens > self.config.positions:
@@ -138,8 +138,8 @@ class Folded(nn.Module):
         return self.forward(x)[0]
 
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
-        """The count of tokens."""
-        return 8
+        """The count of tokens, where it is looked at."""
+        return 0 if self.config.positions is None else 8
 
     def flops(self, batch: int, tokens: int) -> int:
         """Gate and output projections."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mnemoscope.contracts import ReadPoint
 from mnemoscope.memories import AnyMemoryConfig, AttentionConfig, GatedDeltaConfig, Memory, build_memory
-from mnemoscope.memories.parts import NORM_EPSILON, require
+from mnemoscope.memories.parts import RmsNorm, require
 from mnemoscope.models.context import Context, ContextConfig
 from mnemoscope.models.folded import Folded, FoldedConfig
 
@@ -119,7 +119,7 @@ class MultiplicativeFusion(nn.Module):
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
-        self.memory_norm, self.beside_norm = (nn.RMSNorm(d_model, NORM_EPSILON) for _ in range(2))
+        self.memory_norm, self.beside_norm = (RmsNorm(d_model) for _ in range(2))
 
     def forward(
         self, memory: Float[Tensor, "b t d"], beside: Float[Tensor, "b t d"], branches: tuple[Branch, Branch]

@@ -19,6 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnemoscope.contracts.precision import in_float64
+
 
 class Collapse(NamedTuple):
     """Whether a bank whose slots have all become one stays so: it does where `sharpness` is below `threshold`.
@@ -53,7 +55,7 @@ def bank_collapse(q: Float[Tensor, "q d"], inverse_temperature: float, radius: f
 
     Cost: the eigenvalues of a d x d matrix.
     """
-    q = q.double()
+    q = in_float64(q)
     mean, threshold = q.mean(0), q.new_ones(())
     if radius is not None:
         direction = F.normalize(mean, dim=0)

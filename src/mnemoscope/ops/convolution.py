@@ -5,6 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnemoscope.ops.precision import exact_read
+
 
 def short_convolution(
     x: Float[Tensor, "b t d"], weight: Float[Tensor, "d w"], tail: Float[Tensor, "b tail d"]
@@ -21,16 +23,22 @@ def short_convolution(
     Returns:
         Outputs, and the new tail.
     """
-    n_tokens, taps = x.shape[1], weight.shape[1]
+    n_tokens = x.shape[1]
     padded = torch.cat([tail, x], dim=1)
+    # As a view, the tail would keep all of `padded` alive for as long as the state lives.
+    return _convolved(padded, weight, n_tokens), padded[:, n_tokens:].clone()
+
+
+@exact_read
+def _convolved(padded: Float[Tensor, "b s d"], weight: Float[Tensor, "d w"], n_tokens: int) -> Float[Tensor, "b t d"]:
+    """Of half precision in float32, so that either form rounds a sum once."""
     if n_tokens == 1:
         # A stream pays for calls, not for arithmetic.
-        return (padded * weight.mT).sum(1, keepdim=True), padded[:, 1:].clone()
+        return (padded * weight.mT).sum(1, keepdim=True)
     y = padded[:, :n_tokens] * weight[:, 0]
-    for i in range(1, taps):
+    for i in range(1, weight.shape[1]):
         y = torch.addcmul(y, padded[:, i : i + n_tokens], weight[:, i])
-    # As a view, the tail would keep all of `padded` alive for as long as the state lives.
-    return y, padded[:, n_tokens:].clone()
+    return y
 
 
 def short_convolution_naive(

@@ -20,6 +20,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnemoscope.contracts.precision import wide
+from mnemoscope.ops.precision import exact, exact_read
 from mnemoscope.ops.products import between_rows, over_rows
 
 CHUNK_TOKENS = 32
@@ -57,6 +59,7 @@ class Chunks(NamedTuple):
     kept: Float[Tensor, "m 1 r"]
 
 
+@exact_read
 def diagonal_decay_recurrent(
     q: Float[Tensor, "b t h k"], writes: Writes, state: Float[Tensor, "b h k v"], *, before_write: bool = False
 ) -> tuple[Float[Tensor, "b t h v"], Float[Tensor, "b h k v"]]:
@@ -66,6 +69,7 @@ def diagonal_decay_recurrent(
     return torch.einsum("bthk,bthkv->bthv", q, seen), states[:, -1]
 
 
+@exact
 def diagonal_decay_states(writes: Writes, state: Float[Tensor, "b h k v"]) -> Float[Tensor, "b t h k v"]:
     """The state after every token; O(b t h k v) memory."""
     states = []
@@ -75,12 +79,14 @@ def diagonal_decay_states(writes: Writes, state: Float[Tensor, "b h k v"]) -> Fl
     return torch.stack(states, dim=1)
 
 
+@exact
 def diagonal_decay_step(state: Float[Tensor, "b h k v"], write: Writes) -> Float[Tensor, "b h k v"]:
     """The state after one more token; `write` has a time axis of length 1."""
     k, v, log_retention = (tensor[:, 0] for tensor in write)
     return log_retention.exp().unsqueeze(-1) * state + k.unsqueeze(-1) * v.unsqueeze(-2)
 
 
+@exact_read
 def diagonal_decay_chunked(
     q: Float[Tensor, "b t h k"],
     writes: Writes,
@@ -102,7 +108,7 @@ def diagonal_decay_chunked(
         chunk_tokens: 8 times a power of two.
 
     Returns:
-        Reads, and the state after the last token, in the dtype of `q`.
+        Reads in the dtype of `q`, and the state after the last token, in float32 at least.
 
     Cost: O(t (c (k + v) + k v)) multiply-adds a head for chunks of c tokens; t / c element-wise steps in sequence.
     """
@@ -125,6 +131,7 @@ def diagonal_decay_chunked(
     return read.to(dtype), rearrange(state, "(b h) k v -> b h k v", b=b).to(dtype)
 
 
+@exact_read
 def diagonal_decay_windowed(
     q: Float[Tensor, "b t h k"],
     writes: Writes,
@@ -145,7 +152,7 @@ def diagonal_decay_windowed(
     reads, _ = diagonal_decay_chunked(q, writes, empty, before_write=before_write, chunk_tokens=chunk_tokens)
     if window >= n_tokens:
         return reads
-    decay = writes.log_retention.double().cumsum(1)
+    decay = wide(writes.log_retention).cumsum(1)
     last = decay[:, window - before_write : n_tokens - before_write]
     carried = q[:, window:] * (last - decay[:, : n_tokens - window]).exp().to(q.dtype)
     older, _ = diagonal_decay_chunked(carried, writes.at(slice(n_tokens - window)), empty, chunk_tokens=chunk_tokens)

@@ -4,10 +4,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts.precision import wide
+from mnemoscope.ops.precision import exact
+
 DIRECT_VALUES = 1 << 12
 """Values of one time step from which a plain loop is fastest; below it, the overhead of an operation a token is."""
 
 
+@exact
 def diagonal_scan_recurrent(
     a: Float[Tensor, "b t d"], b: Float[Tensor, "b t d"], state: Float[Tensor, "b d"]
 ) -> Float[Tensor, "b t d"]:
@@ -19,6 +23,7 @@ def diagonal_scan_recurrent(
     return torch.stack(states, dim=1)
 
 
+@exact
 def diagonal_scan(
     a: Float[Tensor, "b t d"], b: Float[Tensor, "b t d"], state: Float[Tensor, "b d"]
 ) -> Float[Tensor, "b t d"]:
@@ -34,6 +39,7 @@ def diagonal_scan(
     return _scan(a.to(compute), b.to(compute), state.to(compute), False).to(dtype)
 
 
+@exact
 def diagonal_scan_windowed(
     log_a: Float[Tensor, "b t d"], b: Float[Tensor, "b t d"], window: int
 ) -> Float[Tensor, "b t d"]:
@@ -47,7 +53,7 @@ def diagonal_scan_windowed(
     h = diagonal_scan(log_a.exp(), b, torch.zeros_like(b[:, 0]))
     if window >= b.shape[1]:
         return h
-    decay = log_a.double().cumsum(1)
+    decay = wide(log_a).cumsum(1)
     left = (decay[:, window:] - decay[:, :-window]).exp().to(h.dtype)
     return torch.cat([h[:, :window], h[:, window:] - left * h[:, :-window]], dim=1)
 

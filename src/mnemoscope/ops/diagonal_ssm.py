@@ -17,6 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnemoscope.ops.precision import exact, exact_read
+
 CHUNK_TOKENS = 32
 """Fastest of 16, 32, 64 and 128 on a CPU for 32 pairs of states a channel; the result does not depend on it."""
 
@@ -37,6 +39,7 @@ class System(NamedTuple):
     read: Float[Tensor, "h n two"]
 
 
+@exact
 def discretise(
     log_step: Float[Tensor, "h"],
     log_rate: Float[Tensor, "h n"],
@@ -63,11 +66,13 @@ def diagonal_ssm_kernel(system: System, n_lags: int) -> Float[Tensor, "h l"]:
     return torch.einsum("hnlz,hnz->hl", _read_powers(system.read, _powers(system, n_lags - 1)), system.write)
 
 
+@exact
 def diagonal_ssm_step(state: Float[Tensor, "b h n two"], u: Float[Tensor, "b h"], system: System) -> Tensor:
     """The state (b h n two) after one more input."""
     return complex_product(state, _powers(system, 1)[:, :, 1]) + system.write * u[:, :, None, None]
 
 
+@exact
 def diagonal_ssm_states(
     u: Float[Tensor, "b t h"], system: System, state: Float[Tensor, "b h n two"]
 ) -> Float[Tensor, "b t h n two"]:
@@ -79,11 +84,13 @@ def diagonal_ssm_states(
     return torch.stack(states, dim=1)
 
 
+@exact
 def diagonal_ssm_read(states: Float[Tensor, "*b h n two"], system: System) -> Float[Tensor, "*b h"]:
     """2 Re(C s)."""
     return 2 * (states * _conjugate(system.read)).sum((-1, -2))
 
 
+@exact_read
 def diagonal_ssm_recurrent(
     u: Float[Tensor, "b t h"], system: System, state: Float[Tensor, "b h n two"]
 ) -> tuple[Float[Tensor, "b t h"], Float[Tensor, "b h n two"]]:
@@ -92,6 +99,7 @@ def diagonal_ssm_recurrent(
     return diagonal_ssm_read(states, system).to(u.dtype), states[:, -1].to(u.dtype)
 
 
+@exact_read
 def diagonal_ssm_chunked(
     u: Float[Tensor, "b t h"],
     system: System,
@@ -104,7 +112,7 @@ def diagonal_ssm_chunked(
     a convolution over the whole length, powers of A are needed for one chunk only, and the last state comes for free.
 
     Returns:
-        Reads, and the state after the last input, in the dtype of `u`.
+        Reads in the dtype of `u`, and the state after the last input, in float32 at least.
 
     Cost: O(t (c + 4 n)) multiply-adds a channel for chunks of c tokens; t / c steps in sequence.
     """
@@ -129,6 +137,7 @@ def diagonal_ssm_chunked(
     return rearrange(read, "h (n b) c -> b (n c) h", b=b)[:, :n_tokens].to(dtype), last.to(dtype)
 
 
+@exact_read
 def diagonal_ssm_windowed(u: Float[Tensor, "b t h"], system: System, window: int) -> Float[Tensor, "b t h"]:
     """Reads with only the last `window` inputs in memory, exactly: a convolution of `window` taps, by subtraction.
 

@@ -17,6 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnemoscope.ops.precision import exact, exact_read
+
 CHUNK_TOKENS = 32
 """Fastest of 16, 32 and 64 on a CPU at 32 to 64 channels a head; the result does not depend on it."""
 
@@ -44,6 +46,7 @@ class Writes(NamedTuple):
         return Writes(k, v, write_strength, log_retention, self.erase)
 
 
+@exact_read
 def gated_delta_recurrent(
     q: Float[Tensor, "b t h k"], writes: Writes, state: Float[Tensor, "b h k v"]
 ) -> tuple[Float[Tensor, "b t h v"], Float[Tensor, "b h k v"]]:
@@ -52,6 +55,7 @@ def gated_delta_recurrent(
     return torch.einsum("bthk,bthkv->bthv", q, states), states[:, -1]
 
 
+@exact
 def gated_delta_states(writes: Writes, state: Float[Tensor, "b h k v"]) -> Float[Tensor, "b t h k v"]:
     """The state after every token; O(b t h k v) memory."""
     states = []
@@ -61,6 +65,7 @@ def gated_delta_states(writes: Writes, state: Float[Tensor, "b h k v"]) -> Float
     return torch.stack(states, dim=1)
 
 
+@exact
 def gated_delta_step(state: Float[Tensor, "b h k v"], write: Writes) -> Float[Tensor, "b h k v"]:
     """The state after one more token; `write` has a time axis of length 1."""
     k, v = write.k[:, 0], write.v[:, 0]
@@ -69,6 +74,7 @@ def gated_delta_step(state: Float[Tensor, "b h k v"], write: Writes) -> Float[Te
     return torch.addcmul(retained, k.unsqueeze(-1), (write.write_strength[:, 0, :, None] * target).unsqueeze(-2))
 
 
+@exact_read
 def gated_delta_chunked(
     q: Float[Tensor, "b t h k"],
     writes: Writes,
@@ -83,7 +89,7 @@ def gated_delta_chunked(
     Half-precision inputs are computed in float32: the triangular solve loses the small writes otherwise.
 
     Returns:
-        Reads, and the state after the last token, in the dtype of `q`.
+        Reads in the dtype of `q`, and the state after the last token, in float32 at least.
 
     Cost: O(t (c (k + v) + k v)) multiply-adds a head for chunks of c tokens; t / c steps in sequence.
     """
@@ -119,6 +125,7 @@ def gated_delta_chunked(
     return read.to(dtype), rearrange(state, "(b h) k v -> b h k v", b=b).to(dtype)
 
 
+@exact_read
 def gated_delta_windowed(q: Float[Tensor, "b t h k"], writes: Writes, window: int) -> Float[Tensor, "b t h v"]:
     """Reads with only the last `window` writes in memory, exactly, by subtraction.
 

@@ -5,7 +5,7 @@ wide in the keys, and the package can be imported; it is never imported otherwis
 import alone changes what other libraries select. Our own forms can be compiled by torch; its kernels break the graph.
 
 The packages' conventions differ, and each adapter says how: what is passed with `scale=1` has been scaled by us, states
-are float32 there, decays are natural logarithms in both.
+are float32 there as in our forms for half precision, decays are natural logarithms in both.
 """
 
 import functools
@@ -88,7 +88,7 @@ def _gated_delta(fla: Any, q: Tensor, writes: gated_delta.Writes, state: Tensor)
         read, last = fla.chunk_gated_delta_rule(q, k, v, g=decay, beta=strength, **_options(state))
     else:
         read, last = fla.chunk_simple_gla(q, k, v * strength.unsqueeze(-1), g=decay, **_options(state))
-    return read.to(q.dtype), last.to(q.dtype)
+    return read.to(q.dtype), last
 
 
 def _diagonal(fla: Any, q: Tensor, writes: diagonal_decay.Writes, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,7 +98,7 @@ def _diagonal(fla: Any, q: Tensor, writes: diagonal_decay.Writes, state: Tensor)
         read, last = fla.chunk_simple_gla(q, k, v, g=decay.squeeze(-1), **_options(state))
     else:
         read, last = fla.chunk_gla(q, k, v, g=decay, **_options(state))
-    return read.to(q.dtype), last.to(q.dtype)
+    return read.to(q.dtype), last
 
 
 def _diagonal_before_write(fla: Any, q: Tensor, writes: diagonal_decay.Writes, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,14 +106,14 @@ def _diagonal_before_write(fla: Any, q: Tensor, writes: diagonal_decay.Writes, s
     k, v, decay = writes.k.to(q.dtype), writes.v.to(q.dtype), writes.log_retention.float().expand(q.shape)
     no_bonus = q.new_zeros(q.shape[2:])
     read, last = fla.chunk_rwkv6(q, k, v, decay.contiguous(), no_bonus, **_options(state))
-    return read.to(q.dtype), last.to(q.dtype)
+    return read.to(q.dtype), last
 
 
 def _rwkv7(fla: Any, q: Tensor, writes: rwkv7.Writes, state: Tensor) -> tuple[Tensor, Tensor]:
     """What is removed is the outer product of two vectors there: of the removal key and of what it takes out."""
     k, v, removal_key, rate, decay = (tensor.to(q.dtype) for tensor in writes)
     read, last = fla.chunk_rwkv7(q, decay.float(), k, v, removal_key, -rate * removal_key, **_options(state))
-    return read.to(q.dtype), last.to(q.dtype)
+    return read.to(q.dtype), last
 
 
 def _ssd(fla: Any, q: Tensor, writes: ssd.Writes, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,7 +122,7 @@ def _ssd(fla: Any, q: Tensor, writes: ssd.Writes, state: Tensor) -> tuple[Tensor
     q, k = (tensor.to(q.dtype).repeat_interleave(n_shared, dim=2) for tensor in (q, writes.k))
     v = (writes.v * writes.write_strength.unsqueeze(-1)).to(q.dtype)
     read, last = fla.chunk_simple_gla(q, k, v, g=writes.log_retention.float(), **_options(state))
-    return read.to(q.dtype), last.to(q.dtype)
+    return read.to(q.dtype), last
 
 
 def _read_before_write(q: Tensor, writes: diagonal_decay.Writes, state: Tensor) -> tuple[Tensor, Tensor]:

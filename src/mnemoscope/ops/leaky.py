@@ -18,10 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnemoscope.ops.precision import exact_read
+
 CHUNK_TOKENS = 32
 """The result does not depend on it."""
 
 
+@exact_read
 def leaky_average(
     x: Float[Tensor, "b t h d"],
     log_retention: Float[Tensor, "h"],
@@ -39,7 +42,7 @@ def leaky_average(
         chunk_tokens: tokens that one matrix product covers.
 
     Returns:
-        Averages, and a copy of the last, in the dtype of `x`.
+        Averages in the dtype of `x`, and a copy of the last, in float32 at least.
 
     Cost: O(t c d) multiply-adds a head for chunks of c tokens; log_c(t) steps in sequence.
     """
@@ -48,6 +51,7 @@ def leaky_average(
     return y, y[:, -1].clone(memory_format=torch.contiguous_format)
 
 
+@exact_read
 def leaky_average_gated(
     x: Float[Tensor, "b t h d"],
     log_retention: Float[Tensor, "b t h"],
@@ -65,7 +69,7 @@ def leaky_average_gated(
         chunk_tokens: tokens that one matrix product covers.
 
     Returns:
-        Averages, and a copy of the last, in the dtype of `x`.
+        Averages in the dtype of `x`, and a copy of the last, in float32 at least.
 
     Cost: O(t c d) multiply-adds and O(t c) memory a head for chunks of c tokens; log_c(t) steps in sequence.
     """
@@ -74,6 +78,7 @@ def leaky_average_gated(
     return y, y[:, -1].clone(memory_format=torch.contiguous_format)
 
 
+@exact_read
 def leaky_average_step(
     x: Float[Tensor, "b h d"], log_retention: Float[Tensor, "*b h"], state: Float[Tensor, "b h d"]
 ) -> Float[Tensor, "b h d"]:
@@ -92,6 +97,7 @@ def leaky_average_recurrent(
     return torch.stack(averages, dim=1), state
 
 
+@exact_read
 def leaky_average_dense(x: Float[Tensor, "b t h d"], log_retention: Float[Tensor, "h"]) -> Float[Tensor, "b t h d"]:
     """From an empty state by one matrix over all pairs of tokens: the form of the official code, O(t^2) memory."""
     age = torch.arange(x.shape[1], device=x.device, dtype=x.dtype)

@@ -18,6 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnemoscope.contracts.precision import wide_dtype
+
 CHUNK_TOKENS = 32
 """Between the cost of a chunk's own product, which grows with it, and the number of steps in sequence."""
 
@@ -106,11 +108,11 @@ def _responses(order: int, horizon: int, n: int, like: Tensor) -> tuple[Float[Te
     exp([[A, B], [0, 0]]) holds the transition and the response. All exponents in one batch: no products to count.
     """
     i = torch.arange(order, device=like.device)
-    root = _roots(order, torch.empty(0, dtype=torch.float64, device=like.device))
-    sign = torch.where(i % 2 == 0, 1.0, -1.0).to(torch.float64)
+    root = _roots(order, torch.empty(0, dtype=wide_dtype(like.device), device=like.device))
+    sign = torch.where(i % 2 == 0, 1.0, -1.0).to(wide_dtype(like.device))
     pair = torch.where(i.unsqueeze(1) < i, torch.ones_like(sign), torch.outer(sign, sign))
     system = torch.cat([-torch.outer(root, root) * pair, (root * sign).unsqueeze(1)], dim=1)
-    tokens = torch.arange(n + 1, dtype=torch.float64, device=like.device)
+    tokens = torch.arange(n + 1, dtype=wide_dtype(like.device), device=like.device)
     held = F.pad(system, (0, 0, 0, 1)) * (tokens / horizon)[:, None, None]
     exponentials = torch.linalg.matrix_exp(held)
     powers, one = exponentials[:, :order, :order], exponentials[1, :order, order]

@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnemoscope.ops.precision import exact
+
 CHUNK_TOKENS = 32
 """The result does not depend on it."""
 
@@ -23,6 +25,7 @@ def signed_log1p(x: Float[Tensor, "*x"]) -> Float[Tensor, "*x"]:
     return torch.maximum(x, zero).log1p() - torch.maximum(-x, zero).log1p()
 
 
+@exact
 def fading_sum(
     u: Float[Tensor, "b t d"], log_retention: Float[Tensor, "d"], start: Float[Tensor, "b d"]
 ) -> Float[Tensor, "b t d"]:
@@ -48,6 +51,7 @@ def fading_sum(
     return rearrange(sums, "n d b c -> b (n c) d")[:, :n_tokens].to(dtype)
 
 
+@exact
 def fading_sum_recurrent(
     u: Float[Tensor, "b t d"], log_retention: Float[Tensor, "d"], start: Float[Tensor, "b d"]
 ) -> Float[Tensor, "b t d"]:
@@ -59,6 +63,7 @@ def fading_sum_recurrent(
     return torch.stack(sums, dim=1)
 
 
+@exact
 def log_loop(
     u: Float[Tensor, "b t d"], log_retention: Float[Tensor, "d"], start: Float[Tensor, "b d"]
 ) -> Float[Tensor, "b t d"]:

@@ -11,7 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnemoscope.ops.precision import exact_read
 
+
+@exact_read
 def long_convolution(
     u: Float[Tensor, "b t d"], filters: Float[Tensor, "l d"], past: Float[Tensor, "b s d"]
 ) -> Float[Tensor, "b t d"]:

@@ -16,6 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnemoscope.ops.precision import exact
+
 WEIGHT_EPSILON = 1e-6
 """Added to the variance of a unit's weights where they are normalised."""
 
@@ -50,6 +52,7 @@ class Gains(NamedTuple):
     down: Float[Tensor, "h v"]
 
 
+@exact
 def read_network(network: Network, x: Float[Tensor, "b t h k"], shape: Shape) -> Float[Tensor, "b t h v"]:
     """M(x), one network for all tokens."""
     hidden = activate(einsum(x, network.up, "b t h k, b h k u -> b t h u"), shape.gated)

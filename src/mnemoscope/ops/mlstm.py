@@ -16,7 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts.precision import wide, wide_dtype
 from mnemoscope.ops.decayed_reads import Scales, chunks, decayed_reads, joined
+from mnemoscope.ops.precision import exact, exact_read
 
 CHUNK_TOKENS = 32
 """The result does not depend on it."""
@@ -54,6 +56,7 @@ class ScaledState(NamedTuple):
     log_scale: Float[Tensor, "b *t h"]
 
 
+@exact_read
 def mlstm_recurrent(
     q: Float[Tensor, "b t h k"], writes: Writes, state: ScaledState
 ) -> tuple[Float[Tensor, "b t h v"], ScaledState]:
@@ -62,6 +65,7 @@ def mlstm_recurrent(
     return mlstm_read(q, states), ScaledState(*(part[:, -1] for part in states))
 
 
+@exact
 def mlstm_states(writes: Writes, state: ScaledState) -> ScaledState:
     """The state after every token; O(b t h k v) memory."""
     states = []
@@ -71,6 +75,7 @@ def mlstm_states(writes: Writes, state: ScaledState) -> ScaledState:
     return ScaledState(*(torch.stack(parts, dim=1) for parts in zip(*states, strict=True)))
 
 
+@exact
 def mlstm_step(state: ScaledState, write: Writes) -> ScaledState:
     """The state after one more token; `write` has a time axis of length 1."""
     k, v, log_strength, log_retention = (tensor[:, 0] for tensor in write)
@@ -82,12 +87,14 @@ def mlstm_step(state: ScaledState, write: Writes) -> ScaledState:
     return ScaledState(s, retention * state.normaliser + k, log_scale)
 
 
+@exact_read
 def mlstm_read(q: Float[Tensor, "b t h k"], states: ScaledState) -> Float[Tensor, "b t h v"]:
     """Read given the states of all tokens."""
     whole = torch.cat([states.s, states.normaliser.unsqueeze(-1)], dim=-1)
     return _normalised(torch.einsum("bthk,bthkv->bthv", q, whole), states.log_scale)
 
 
+@exact_read
 def mlstm_chunked(
     q: Float[Tensor, "b t h k"], writes: Writes, state: ScaledState, chunk_tokens: int = CHUNK_TOKENS
 ) -> tuple[Float[Tensor, "b t h v"], ScaledState]:
@@ -96,7 +103,7 @@ def mlstm_chunked(
     Half precision is computed in float32. Second derivatives are refused.
 
     Returns:
-        Reads, and the state after the last token, in the dtype of `q`.
+        Reads in the dtype of `q`, and the state after the last token, in float32 at least.
 
     Cost: per head O(t (c (k + v) + k v)) multiply-adds for chunks of c tokens.
     """
@@ -108,6 +115,7 @@ def mlstm_chunked(
     return read.to(dtype), ScaledState(*(part.to(dtype) for part in last))
 
 
+@exact_read
 def mlstm_windowed(q: Float[Tensor, "b t h k"], writes: Writes, window: int) -> Float[Tensor, "b t h v"]:
     """Reads with only the last `window` writes in memory, by subtraction from numerator and normaliser.
 
@@ -118,7 +126,7 @@ def mlstm_windowed(q: Float[Tensor, "b t h k"], writes: Writes, window: int) -> 
     Cost: two reads; no state is formed.
     """
     (b, n_tokens, h, k), v = q.shape, writes.v.shape[-1]
-    query, writes = q.double(), writes.to(torch.float64)
+    query, writes = wide(q), writes.to(wide_dtype(q.device))
     empty = ScaledState(query.new_zeros(b, h, k, v), query.new_zeros(b, h, k), query.new_zeros(b, h))
     reads, log_scale, _ = _scaled_reads(query, writes, empty, CHUNK_TOKENS)
     if window < n_tokens:
@@ -146,9 +154,9 @@ def _scaled_reads(
     """
     n_tokens = q.shape[1]
     c = min(chunk_tokens, n_tokens)
-    decay = chunks(writes.log_retention.double(), c).cumsum(2)
-    log_strength = chunks(writes.log_strength.double(), c, fill=-torch.inf)
-    log_scale, starts = _log_scales(decay.detach(), log_strength.detach(), state.log_scale.detach().double())
+    decay = chunks(wide(writes.log_retention), c).cumsum(2)
+    log_strength = chunks(wide(writes.log_strength), c, fill=-torch.inf)
+    log_scale, starts = _log_scales(decay.detach(), log_strength.detach(), wide(state.log_scale.detach()))
     last_scale = log_scale[:, -1, -1]
     ends = torch.cat([starts[:, 1:], last_scale.unsqueeze(1)], dim=1)
     scales = Scales(decay - log_scale, decay - log_strength, starts, decay[:, :, -1] - ends)

@@ -12,12 +12,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.ops.precision import exact_read
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 SMALLEST_NORM = 1e-7
 """Below it a matrix counts as nothing and is scaled as if it had this norm."""
 
 
+@exact_read
 def newton_schulz(s: Float[Tensor, "*b k v"], steps: int) -> Float[Tensor, "*b k v"]:
     """The iteration on the smaller of the two products; steps = 0 leaves the direction S / |S|_F.
 

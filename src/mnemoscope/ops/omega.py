@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mnemoscope.ops.newton_schulz import newton_schulz
+from mnemoscope.ops.precision import exact, exact_read
 
 Objective = Literal["delta", "dot"]
 
@@ -76,6 +77,7 @@ class Store(NamedTuple):
     surprise: Float[Tensor, "b h s v"]
 
 
+@exact_read
 def omega_recurrent(
     q: Float[Tensor, "b t h k"], writes: Writes, store: Store, rule: Rule, position: int = 0
 ) -> tuple[Float[Tensor, "b t h v"], Store]:
@@ -84,6 +86,7 @@ def omega_recurrent(
     return torch.einsum("bthk,bthkv->bthv", q, states), store
 
 
+@exact
 def omega_states(
     writes: Writes, store: Store, rule: Rule, position: Int[Tensor, ""]
 ) -> tuple[Float[Tensor, "b t h k v"], Store]:
@@ -95,6 +98,7 @@ def omega_states(
     return torch.stack(states, dim=1), store
 
 
+@exact
 def omega_step(write: Writes, store: Store, rule: Rule, position: Int[Tensor, ""]) -> Store:
     """One more token, which is number `position` of its chunk; `write` holds its window."""
     error = write.window_weight.unsqueeze(-1) * _error(write.k, write.v, store.anchor, rule.objective)

@@ -8,8 +8,10 @@ from torch import Tensor
 from mnemoscope.ops.omega import Rule, Store, Writes
 from mnemoscope.ops.omega_blocks import Flat, chunks, pieces
 from mnemoscope.ops.omega_orthogonal import orthogonalised_chunks, orthogonalised_products
+from mnemoscope.ops.precision import exact_read
 
 
+@exact_read
 def omega_chunked(
     q: Float[Tensor, "b t h k"], writes: Writes, store: Store | None, rule: Rule, position: int = 0
 ) -> tuple[Float[Tensor, "b t h v"], Store]:
@@ -25,7 +27,7 @@ def omega_chunked(
         position: of the first token in its chunk.
 
     Returns:
-        Reads and the store after the last token, in the dtype of `q`.
+        Reads in the dtype of `q`, and the store after the last token, in float32 at least.
 
     Cost: O(t (D V + r (D + V))) multiply-adds a head for blocks of r errors; a few products in sequence per block.
     """

@@ -37,6 +37,7 @@ from mnemoscope.ops.memory_network import (
     read_network,
 )
 from mnemoscope.ops.network_chunk import Chunk, ChunkInputs, Layers, by_order, coefficients
+from mnemoscope.ops.precision import exact, exact_read
 
 
 class Rule(NamedTuple):
@@ -120,6 +121,7 @@ class NetworkMemory(NamedTuple):
 Gradients = Callable[[Network, Tensor, Tensor, Tensor, Shape], Network]
 
 
+@exact_read
 def omega_mlp_recurrent(
     q: Float[Tensor, "b t h k"],
     writes: Writes,
@@ -139,6 +141,7 @@ def omega_mlp_recurrent(
     return torch.cat(reads, dim=1), memory
 
 
+@exact
 def omega_mlp_step(
     memory: NetworkMemory, write: Writes, rule: Rule, gradients: Gradients = gradients_written_out
 ) -> NetworkMemory:
@@ -161,12 +164,14 @@ def omega_mlp_step(
     return in_dtype(dtype, NetworkMemory(memory.start, Network(*running), Network(*momentum), recent))
 
 
+@exact
 def begin_chunk(memory: NetworkMemory, gains: Gains | None = None) -> NetworkMemory:
     """From now on gradients are taken at the running network, which is normalised first if there are gains."""
     network = memory.running if gains is None else normalise_weights(memory.running, gains)
     return memory._replace(start=network, running=network)
 
 
+@exact_read
 def omega_mlp_chunked(
     q: Float[Tensor, "b t h k"],
     writes: Writes,
@@ -177,7 +182,7 @@ def omega_mlp_chunked(
 ) -> tuple[Float[Tensor, "b t h v"], NetworkMemory]:
     """Read after each write, a chunk at a time; equals `omega_mlp_recurrent`.
 
-    Half-precision inputs are computed in float32; reads are returned in the dtype of `q`, the memory in its own.
+    Half-precision inputs are computed in float32; reads are returned in the dtype of `q`, the memory in float32.
 
     Args:
         q: queries, as wide as keys.

@@ -33,6 +33,7 @@ from mnemoscope.ops.memory_network import (
     through_slopes_backward,
 )
 from mnemoscope.ops.omega_mlp import Gradients, Rule, in_dtype
+from mnemoscope.ops.precision import exact, exact_read
 
 
 class ChunkWrites(NamedTuple):
@@ -70,6 +71,7 @@ class ChunkMemory(NamedTuple):
     momentum_logit: Float[Tensor, "b h n"]
 
 
+@exact_read
 def per_chunk_recurrent(
     q: Float[Tensor, "b t h k"],
     writes: ChunkWrites,
@@ -89,6 +91,7 @@ def per_chunk_recurrent(
     return torch.cat(reads, dim=1), memory
 
 
+@exact
 def per_chunk_step(
     memory: ChunkMemory, writes: ChunkWrites, rule: Rule, gradients: Gradients = gradients_written_out
 ) -> ChunkMemory:
@@ -108,6 +111,7 @@ def per_chunk_step(
     return in_dtype(dtype, ChunkMemory(wide.running, downhill, wide.momentum, *logits))._replace(running=memory.running)
 
 
+@exact
 def per_chunk_begin(memory: ChunkMemory, gains: Gains | None = None) -> ChunkMemory:
     """The full chunk is written; the network is then normalised if there are gains."""
     dtype = memory.running.up.dtype
@@ -123,6 +127,7 @@ def per_chunk_begin(memory: ChunkMemory, gains: Gains | None = None) -> ChunkMem
     return in_dtype(dtype, _begun(network, Network(*momentum), memory))
 
 
+@exact_read
 def per_chunk_chunked(
     q: Float[Tensor, "b t h k"],
     writes: ChunkWrites,
@@ -133,7 +138,7 @@ def per_chunk_chunked(
 ) -> tuple[Float[Tensor, "b t h v"], ChunkMemory]:
     """A chunk at a time; equals `per_chunk_recurrent`.
 
-    Half-precision inputs are computed in float32; reads are returned in the dtype of `q`, the memory in its own.
+    Half-precision inputs are computed in float32; reads are returned in the dtype of `q`, the memory in float32.
 
     Args:
         q: queries, as wide as keys.

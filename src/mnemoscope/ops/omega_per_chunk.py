@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from mnemoscope.ops.newton_schulz import newton_schulz_products
 from mnemoscope.ops.omega import Rule, orthogonalised
+from mnemoscope.ops.precision import exact, exact_read
 
 
 class PerChunkWrites(NamedTuple):
@@ -64,6 +65,7 @@ class PerChunkStore(NamedTuple):
     logits: Float[Tensor, "b gates h"]
 
 
+@exact_read
 def per_chunk_recurrent(
     q: Float[Tensor, "b t h k"], writes: PerChunkWrites, store: PerChunkStore, rule: Rule, position: int = 0
 ) -> tuple[Float[Tensor, "b t h v"], PerChunkStore]:
@@ -72,6 +74,7 @@ def per_chunk_recurrent(
     return torch.einsum("bthk,bthkv->bthv", q, states), store
 
 
+@exact
 def per_chunk_states(
     writes: PerChunkWrites, store: PerChunkStore, rule: Rule, position: Int[Tensor, ""]
 ) -> tuple[Float[Tensor, "b t h k v"], PerChunkStore]:
@@ -83,6 +86,7 @@ def per_chunk_states(
     return torch.stack(states, dim=1), store
 
 
+@exact
 def per_chunk_step(write: PerChunkWrites, store: PerChunkStore, rule: Rule, position: Int[Tensor, ""]) -> PerChunkStore:
     """One more token, which is number `position` of its chunk."""
     k, v, step_size = write.k[:, 0], write.v[:, 0], write.step_size[:, 0, :, None, None]
@@ -167,6 +171,7 @@ def _added(to: Tensor | None, into: Tensor, error: Tensor) -> Tensor:
     return into.mT @ error if to is None else torch.baddbmm(to, into.mT, error)
 
 
+@exact_read
 def omega_per_chunk(
     q: Float[Tensor, "b t h k"], writes: PerChunkWrites, store: PerChunkStore | None, rule: Rule, position: int = 0
 ) -> tuple[Float[Tensor, "b t h v"], PerChunkStore]:
@@ -182,7 +187,7 @@ def omega_per_chunk(
         position: of the first token in its chunk.
 
     Returns:
-        Reads and the store after the last token, in the dtype of `q`.
+        Reads in the dtype of `q`, and the store after the last token, in float32 at least.
 
     Cost: 3 K V multiply-adds a token and head; three products in sequence per chunk.
     """

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mnemoscope.ops.diagonal_decay import cut_chunks
+from mnemoscope.ops.precision import exact, exact_read
 from mnemoscope.ops.products import between_rows, over_rows
 
 CHUNK_TOKENS = 32
@@ -47,6 +48,7 @@ class Writes(NamedTuple):
         return Writes(*(tensor[:, tokens] for tensor in self))
 
 
+@exact_read
 def rwkv7_recurrent(
     q: Float[Tensor, "b t h k"], writes: Writes, state: Float[Tensor, "b h k v"]
 ) -> tuple[Float[Tensor, "b t h v"], Float[Tensor, "b h k v"]]:
@@ -55,6 +57,7 @@ def rwkv7_recurrent(
     return torch.einsum("bthk,bthkv->bthv", q, states), states[:, -1]
 
 
+@exact
 def rwkv7_states(writes: Writes, state: Float[Tensor, "b h k v"]) -> Float[Tensor, "b t h k v"]:
     """The state after every token; O(b t h k v) memory."""
     states = []
@@ -64,6 +67,7 @@ def rwkv7_states(writes: Writes, state: Float[Tensor, "b h k v"]) -> Float[Tenso
     return torch.stack(states, dim=1)
 
 
+@exact
 def rwkv7_step(state: Float[Tensor, "b h k v"], write: Writes) -> Float[Tensor, "b h k v"]:
     """The state after one more token; `write` has a time axis of length 1."""
     k, v, removal_key, rate, log_retention = (tensor[:, 0].unsqueeze(-1) for tensor in write)
@@ -71,6 +75,7 @@ def rwkv7_step(state: Float[Tensor, "b h k v"], write: Writes) -> Float[Tensor, 
     return log_retention.exp() * state - rate * removal_key * removed + k * v.mT
 
 
+@exact_read
 def rwkv7_chunked(
     q: Float[Tensor, "b t h k"],
     writes: Writes,
@@ -85,7 +90,7 @@ def rwkv7_chunked(
     Half-precision inputs are computed in float32: the triangular solve loses the small writes otherwise.
 
     Returns:
-        Reads, and the state after the last token, in the dtype of `q`.
+        Reads in the dtype of `q`, and the state after the last token, in float32 at least.
 
     Cost: O(t (c (k + v) + k v)) multiply-adds a head for chunks of c tokens; t / c products in sequence.
     """
@@ -117,6 +122,7 @@ def rwkv7_chunked(
     return read.to(dtype), rearrange(state, "(b h) k v -> b h k v", b=b).to(dtype)
 
 
+@exact_read
 def rwkv7_windowed(q: Float[Tensor, "b t h k"], writes: Writes, window: int) -> Float[Tensor, "b t h v"]:
     """Reads with only the last `window` writes in memory, exactly, by subtraction.
 

@@ -17,7 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from mnemoscope.contracts.precision import wide
 from mnemoscope.ops.diagonal_scan import diagonal_scan
+from mnemoscope.ops.precision import exact, exact_read
 
 CHUNK_VALUES = 1 << 18
 """Values of one scratch tensor: a quarter to four times as many were slower on a busy CPU; for speed alone."""
@@ -50,6 +52,7 @@ class Writes(NamedTuple):
         return Writes(*(tensor.to(dtype) for tensor in self))
 
 
+@exact_read
 def selective_scan_recurrent(
     q: Float[Tensor, "b t order"], writes: Writes, state: Float[Tensor, "b d order"]
 ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b d order"]]:
@@ -61,6 +64,7 @@ def selective_scan_recurrent(
     return torch.einsum("btn,btdn->btd", q, torch.stack(states, dim=1)), state
 
 
+@exact
 def selective_scan_step(state: Float[Tensor, "b d order"], write: Writes) -> Float[Tensor, "b d order"]:
     """The state after one more token; `write` has a time axis of length 1."""
     k, step = write.k[:, 0], write.step[:, 0]
@@ -68,6 +72,7 @@ def selective_scan_step(state: Float[Tensor, "b d order"], write: Writes) -> Flo
     return retention * state + torch.einsum("bd,bn->bdn", step * write.v[:, 0], k)
 
 
+@exact
 def selective_scan_states(writes: Writes, state: Float[Tensor, "b d order"]) -> Float[Tensor, "b t d order"]:
     """The state after every token; O(b t d order) memory."""
     dtype, writes = state.dtype, writes.to(_wide(state))
@@ -77,6 +82,7 @@ def selective_scan_states(writes: Writes, state: Float[Tensor, "b d order"]) -> 
     return rearrange(diagonal_scan(*flat), "b t (d n) -> b t d n", d=state.shape[1]).to(dtype)
 
 
+@exact_read
 def selective_scan_chunked(
     q: Float[Tensor, "b t order"],
     writes: Writes,
@@ -95,7 +101,7 @@ def selective_scan_chunked(
         chunk_tokens: tokens a chunk; None for as many as `CHUNK_VALUES` allows.
 
     Returns:
-        Reads, and the state after the last token, in the dtype of `q`; half precision is computed in float32.
+        Reads in the dtype of `q`, and the state after the last token, in float32 at least.
 
     Cost: O(t d order) operations, O(t d order / chunk_tokens) memory.
     """
@@ -106,6 +112,7 @@ def selective_scan_chunked(
     return read.to(dtype), last.to(dtype)
 
 
+@exact_read
 def selective_scan_windowed(q: Float[Tensor, "b t order"], writes: Writes, window: int) -> Float[Tensor, "b t d"]:
     """Reads with only the last `window` writes in memory, exactly, by subtraction.
 
@@ -118,7 +125,7 @@ def selective_scan_windowed(q: Float[Tensor, "b t order"], writes: Writes, windo
     writes = writes.to(compute)
     states = selective_scan_states(writes, writes.v.new_zeros(b, d, q.shape[-1]))
     if window < n_tokens:
-        elapsed = writes.step.double().cumsum(1)
+        elapsed = wide(writes.step).cumsum(1)
         elapsed = (elapsed[:, window:] - elapsed[:, :-window]).to(compute)
         left = (elapsed.unsqueeze(-1) * writes.rate).exp() * states[:, :-window]
         states = torch.cat([states[:, :window], states[:, window:] - left], dim=1)

@@ -11,20 +11,24 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnemoscope.contracts.precision import wide
 from mnemoscope.ops.leaky import leaky_average_flops, leaky_average_gated
+from mnemoscope.ops.precision import exact
 
 MAX_WRITTEN = 1 - 1e-6
 """Largest share of a slot that one token writes."""
 
 
+@exact
 def slot_step(
     state: Float[Tensor, "b m v"], v: Float[Tensor, "b v"], write_strength: Float[Tensor, "b m"]
 ) -> Float[Tensor, "b m v"]:
     """The slots after one more token."""
     w = _share(write_strength).unsqueeze(-1)
-    return ((1 - w) * state + w * v.unsqueeze(1)).to(v.dtype)
+    return (1 - w) * state + w * v.unsqueeze(1)
 
 
+@exact
 def slot_states_recurrent(
     v: Float[Tensor, "b t v"], write_strength: Float[Tensor, "b t m"], state: Float[Tensor, "b m v"]
 ) -> Float[Tensor, "b t m v"]:
@@ -36,6 +40,7 @@ def slot_states_recurrent(
     return torch.stack(states, dim=1)
 
 
+@exact
 def slot_states(
     v: Float[Tensor, "b t v"], write_strength: Float[Tensor, "b t m"], state: Float[Tensor, "b m v"]
 ) -> Float[Tensor, "b t m v"]:
@@ -48,6 +53,7 @@ def slot_states(
     return states.to(v.dtype)
 
 
+@exact
 def slot_states_windowed(
     v: Float[Tensor, "b t v"], write_strength: Float[Tensor, "b t m"], state: Float[Tensor, "b m v"], window: int
 ) -> Float[Tensor, "b t m v"]:
@@ -61,11 +67,12 @@ def slot_states_windowed(
     states = slot_states(v, write_strength, state)
     if window >= v.shape[1]:
         return states
-    decay = torch.log1p(-_share(write_strength).double()).cumsum(1)
+    decay = torch.log1p(-wide(_share(write_strength))).cumsum(1)
     left = (decay[:, window:] - decay[:, :-window]).exp().to(states.dtype).unsqueeze(-1)
     return torch.cat([states[:, :window], states[:, window:] - left * (states[:, :-window] - state.unsqueeze(1))], 1)
 
 
+@exact
 def slot_chunk_ends(
     v: Float[Tensor, "b n c v"], write_strength: Float[Tensor, "b n c m"], state: Float[Tensor, "b m v"]
 ) -> Float[Tensor, "b n m v"]:

@@ -15,7 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts.precision import wide
 from mnemoscope.ops.decayed_reads import Scales, chunks, decayed_reads, joined
+from mnemoscope.ops.precision import exact, exact_read
 
 CHUNK_TOKENS = 32
 """Fastest of 16, 32, 64 and 128 on a busy CPU at 64 channels a head; the result does not depend on it."""
@@ -41,6 +43,7 @@ class Writes(NamedTuple):
         return Writes(*(tensor[:, tokens] for tensor in self))
 
 
+@exact_read
 def ssd_recurrent(
     q: Float[Tensor, "b t g k"], writes: Writes, state: Float[Tensor, "b h k v"]
 ) -> tuple[Float[Tensor, "b t h v"], Float[Tensor, "b h k v"]]:
@@ -49,11 +52,13 @@ def ssd_recurrent(
     return ssd_read(q, states), states[:, -1]
 
 
+@exact_read
 def ssd_read(q: Float[Tensor, "b t g k"], states: Float[Tensor, "b t h k v"]) -> Float[Tensor, "b t h v"]:
     """Read given states; the heads of a group ask the same question."""
     return (_for_heads(q, states.shape[2]).unsqueeze(-2) @ states).squeeze(-2)
 
 
+@exact
 def ssd_states(writes: Writes, state: Float[Tensor, "b h k v"]) -> Float[Tensor, "b t h k v"]:
     """The state after every token; O(b t h k v) memory."""
     states = []
@@ -63,6 +68,7 @@ def ssd_states(writes: Writes, state: Float[Tensor, "b h k v"]) -> Float[Tensor,
     return torch.stack(states, dim=1)
 
 
+@exact
 def ssd_step(state: Float[Tensor, "b h k v"], write: Writes) -> Float[Tensor, "b h k v"]:
     """The state after one more token; `write` has a time axis of length 1."""
     k = _for_heads(write.k, state.shape[1])[:, 0]
@@ -77,6 +83,7 @@ def _for_heads(x: Float[Tensor, "b t g k"], n_heads: int) -> Float[Tensor, "b t 
     return x if n_groups in (1, n_heads) else x.repeat_interleave(n_heads // n_groups, dim=2)
 
 
+@exact_read
 def ssd_chunked(
     q: Float[Tensor, "b t g k"],
     writes: Writes,
@@ -88,14 +95,14 @@ def ssd_chunked(
     Half precision is computed in float32. Second derivatives are refused.
 
     Returns:
-        Reads, and the state after the last token, in the dtype of `q`.
+        Reads in the dtype of `q`, and the state after the last token, in float32 at least.
 
     Cost: per head O(t (c v + k v)) multiply-adds for chunks of c tokens, per group O(t c k) more.
     """
     dtype, n_tokens = q.dtype, q.shape[1]
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     c = min(chunk_tokens, n_tokens)
-    decay = chunks(writes.log_retention.double(), c).cumsum(2)
+    decay = chunks(wide(writes.log_retention), c).cumsum(2)
     end = decay[:, :, -1]
     scales = Scales(decay, decay, torch.zeros_like(end), end)
     q, k, v, write_strength = (chunks(x.to(compute), c) for x in (q, writes.k, writes.v, writes.write_strength))
@@ -103,6 +110,7 @@ def ssd_chunked(
     return joined(read, n_tokens).to(dtype), last.to(dtype)
 
 
+@exact_read
 def ssd_windowed(q: Float[Tensor, "b t g k"], writes: Writes, window: int) -> Float[Tensor, "b t h v"]:
     """Reads with only the last `window` writes in memory, exactly, by subtraction.
 
@@ -118,6 +126,6 @@ def ssd_windowed(q: Float[Tensor, "b t g k"], writes: Writes, window: int) -> Fl
     if window >= n_tokens:
         return reads
     older, _ = ssd_chunked(q[:, window:], writes.at(slice(n_tokens - window)), empty)
-    decay = writes.log_retention.double().cumsum(1)
+    decay = wide(writes.log_retention).cumsum(1)
     left = (decay[:, window:] - decay[:, :-window]).exp().to(reads.dtype).unsqueeze(-1)
     return torch.cat([reads[:, :window], reads[:, window:] - left * older], dim=1)

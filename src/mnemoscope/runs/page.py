@@ -13,8 +13,9 @@ HEAD = """# The record of an examination
 
 `mnemoscope examine` and `examine_run` write one JSON file, `verdicts.json`: an `Examination`. `report.html` is drawn
 from it alone. Numbers that are not finite are written as `NaN`, `Infinity` and `-Infinity`. A reader must refuse a
-`schema_version` that is greater than the one it knows; unknown fields do not occur within a version. Losses and effects
-are in nats per scored token unless said otherwise.
+`schema_version` that is greater than the one it knows; unknown fields do not occur within a version. Files of every
+earlier version are read, and `mnemoscope upgrade` rewrites them. Losses and effects are in nats per scored token unless
+said otherwise.
 
 This page is made by `mnemoscope.runs.page.page()` from the records, and a test holds it to them. The JSON Schema is
 `mnemoscope.runs.Examination.model_json_schema()`.

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from mnemoscope.runs.migrations import migrated
 from mnemoscope.runs.record import SCHEMA_VERSION, Record
 
 R = TypeVar("R", bound=Record)
@@ -14,7 +15,7 @@ _MEND = "restore the file from a copy, or start the run anew in another folder"
 
 
 def read_record(path: Path, kind: type[R]) -> R:
-    """Read one JSON file as a record.
+    """Read one JSON file as a record; a file of an earlier schema version is migrated in memory.
 
     Args:
         path: the file.
@@ -24,8 +25,10 @@ def read_record(path: Path, kind: type[R]) -> R:
         ValueError: if the file is missing, is not JSON, was written by a later schema version, or does not
             have the fields of the record.
     """
-    text = _read_text(path)
-    check_schema(path, parse_json(path, text))
+    text = read_text(path)
+    value = parse_json(path, text)
+    if check_schema(path, value) < SCHEMA_VERSION:
+        text = json.dumps(migrated(value, kind.__name__))
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
@@ -49,20 +52,29 @@ def parse_json(path: Path, text: str) -> dict[str, Any]:
     return value
 
 
-def check_schema(path: Path, value: dict[str, Any]) -> None:
+def schema_of(path: Path) -> int:
+    """The schema version that a file was written with; see `read_record` for the errors."""
+    return check_schema(path, parse_json(path, read_text(path)))
+
+
+def check_schema(path: Path, value: dict[str, Any]) -> int:
     """Refuse what a later Mnemoscope wrote.
 
+    Returns:
+        the schema version.
+
     Raises:
-        ValueError: if `schema_version` is absent, not an integer, or larger than this reader knows.
+        ValueError: if `schema_version` is absent, no positive integer, or larger than this reader knows.
     """
     version = value.get("schema_version")
-    if not isinstance(version, int) or isinstance(version, bool):
-        raise ValueError(f"{path}: schema_version must be an integer, got {version!r}; {_MEND}")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ValueError(f"{path}: schema_version must be an integer of at least 1, got {version!r}; {_MEND}")
     if version > SCHEMA_VERSION:
         raise ValueError(
             f"{path}: written with schema version {version}, but this Mnemoscope reads versions up to "
             f"{SCHEMA_VERSION}; upgrade Mnemoscope to read it"
         )
+    return version
 
 
 def describe(error: ValidationError) -> str:
@@ -79,7 +91,8 @@ def _problem(where: str, message: str, got: object) -> str:
     return f"{where}: {message[:1].lower()}{message[1:]}{shown}"
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A file as text; see `read_record` for the errors."""
     try:
         return path.read_bytes().decode()
     except FileNotFoundError:

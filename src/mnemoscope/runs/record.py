@@ -2,8 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = 1
-"""Version of every file of a run directory; raised when a reader of the previous version would misread it."""
+SCHEMA_VERSION = 2
+"""Version of every file of a run directory; raised, with a step in `migrations`, when a record changes."""
 
 
 class Record(BaseModel):

@@ -13,7 +13,9 @@ from mnemoscope.training.loop import TrainResult, train
 from mnemoscope.training.loss import accuracy, bits, cross_entropy
 from mnemoscope.training.nonfinite import NonFiniteLossError
 from mnemoscope.training.optimiser import build_optimiser, learning_rate
+from mnemoscope.training.ranks import Strategy
 from mnemoscope.training.recipe import Recipe, TrainedRun, load_recipe, load_run, train_recipe
+from mnemoscope.training.sharded import consolidate
 
 __all__ = [
     "VALIDATION_SEED",
@@ -22,12 +24,14 @@ __all__ = [
     "Moment",
     "NonFiniteLossError",
     "Recipe",
+    "Strategy",
     "TrainConfig",
     "TrainResult",
     "TrainedRun",
     "accuracy",
     "bits",
     "build_optimiser",
+    "consolidate",
     "cross_entropy",
     "evaluate",
     "learning_rate",

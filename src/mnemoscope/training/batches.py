@@ -16,6 +16,7 @@ from mnemoscope.training.config import TrainConfig
 from mnemoscope.training.loss import bits, is_scored
 from mnemoscope.training.objective import objective_of
 from mnemoscope.training.randomness import forked_rng
+from mnemoscope.training.ranks import ALONE, Ranks
 
 VALIDATION_SEED = 0
 """One set of validation sequences for all runs of a task, so that seeds and recipes are compared on the same ones."""
@@ -82,8 +83,12 @@ def figures(loss: float, beside: float, n_scored: float, task: Task, split: Spli
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, task: Task, config: TrainConfig, device: torch.device) -> dict[str, float]:
+def evaluate(
+    model: nn.Module, task: Task, config: TrainConfig, device: torch.device, ranks: Ranks = ALONE
+) -> dict[str, float]:
     """Figures over the first `config.eval_sequences` validation sequences; the model and all randomness stay as found.
+
+    Several processes share the sequences, and all have the figures.
 
     Returns:
         `validation_loss` and the figure of the task, for instance `validation_accuracy`; see `figures`.
@@ -92,13 +97,15 @@ def evaluate(model: nn.Module, task: Task, config: TrainConfig, device: torch.de
     with in_mode(model, training=False), forked_rng(device):
         for index in range(math.ceil(config.eval_sequences / config.batch_size)):
             size = min(config.batch_size, config.eval_sequences - index * config.batch_size)
-            inputs, targets = draw(task, VALIDATION_SEED, "validation", index, size)
+            inputs, targets = ranks.own(*draw(task, VALIDATION_SEED, "validation", index, size))
             scored = int(is_scored(targets).sum())
             inputs, targets = inputs.to(device), targets.to(device)
             logits = logits_of(model, inputs)
-            loss += scored * float(objective.loss(logits, targets))
-            beside += scored * float(objective.beside(logits, targets))
-            n_scored += scored
+            if scored:
+                loss += scored * float(objective.loss(logits, targets))
+                beside += scored * float(objective.beside(logits, targets))
+                n_scored += scored
+    loss, beside, n_scored = ranks.totals((loss, beside, n_scored))
     per_sequence = n_scored / config.eval_sequences
     found = figures(loss / n_scored, beside / n_scored, per_sequence, task, "validation")
     return {f"validation_{name}": value for name, value in found.items()}

@@ -17,27 +17,38 @@ import mnemoscope
 from mnemoscope.runs import ExitState, Manifest, MetricWriter, RunDirectory, git_revision
 from mnemoscope.tasks import Task
 from mnemoscope.training.batches import VALIDATION_SEED
-from mnemoscope.training.checkpoint import Checkpoint, save_checkpoint
+from mnemoscope.training.checkpoint import Checkpoint, path_of, save_checkpoint
 from mnemoscope.training.config import TrainConfig, as_json
+from mnemoscope.training.ranks import ALONE, Ranks
+from mnemoscope.training.sharded import save_shards
 
 
 @final
 class Journal:
     """The files of one process of a training; without a run directory, nothing is written.
 
-    While it is entered the manifest says `running`; on leaving, how it ended.
+    While it is entered the manifest says `running`; on leaving, how it ended. Of several processes the first writes,
+    and all write shards.
 
     Args:
         run: where to; None for nowhere.
         manifest: of this process.
         checkpoint: what this process goes on from; None at the beginning of a run.
         device: the model's.
+        ranks: the processes of the training.
     """
 
     def __init__(
-        self, run: RunDirectory | None, manifest: Manifest, checkpoint: Checkpoint | None, device: torch.device
+        self,
+        run: RunDirectory | None,
+        manifest: Manifest,
+        checkpoint: Checkpoint | None,
+        device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self._run, self._manifest, self._device = run, manifest, device
+        self._manifest, self._device, self._ranks = manifest, device, ranks
+        self._run = run if ranks.is_first else None
+        self._folder = None if run is None else run.checkpoints_path
         self._streams: list[MetricWriter] = []
         self.stopped_by: str | None = None
         """Name of the signal that ended the training early; None if none did."""
@@ -72,11 +83,16 @@ class Journal:
 
     def save(self, step: int, model: nn.Module, optimiser: Optimizer, beside: Mapping[str, Tensor]) -> None:
         """Write a checkpoint, after all rows up to it are on disk; see `save_checkpoint`."""
-        if self._run is not None:
-            for stream in self._streams:
-                stream.sync()
-            folder = self._run.checkpoints_path
-            self.checkpoint = save_checkpoint(folder, step, model, optimiser, self._device, beside)
+        if self._folder is None:
+            return
+        for stream in self._streams:
+            stream.sync()
+        if self._ranks.is_sharded:
+            self.checkpoint = save_shards(self._folder, step, model, optimiser, self._device, beside, self._ranks)
+        elif self._ranks.is_first:
+            self.checkpoint = save_checkpoint(self._folder, step, model, optimiser, self._device, beside)
+        else:
+            self.checkpoint = path_of(self._folder, step)
 
     def _end(self, error: BaseException | None) -> tuple[ExitState, str]:
         if isinstance(error, KeyboardInterrupt):
@@ -115,7 +131,7 @@ def check_start(run: RunDirectory | None, config: TrainConfig, resume: bool) -> 
         )
 
 
-def describe_process(task: Task, config: TrainConfig, device: torch.device) -> Manifest:
+def describe_process(task: Task, config: TrainConfig, device: torch.device, ranks: Ranks = ALONE) -> Manifest:
     """The manifest of a training that begins now, in this process."""
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     return Manifest(
@@ -128,7 +144,7 @@ def describe_process(task: Task, config: TrainConfig, device: torch.device) -> M
             "numpy": np.__version__,
             "mnemoscope": mnemoscope.__version__,
         },
-        device=f"{device}{name}",
+        device=f"{device}{name}{ranks.describe()}",
         threads=torch.get_num_threads(),
         seeds={"train": config.seed, "validation": VALIDATION_SEED},
         data={**task.manifest()},

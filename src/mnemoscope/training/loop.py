@@ -6,14 +6,14 @@ does not show in it.
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grads_with_norm_
 from torch.optim import Optimizer
 
 from mnemoscope.runs import RunDirectory
@@ -22,7 +22,7 @@ from mnemoscope.training.auxiliary import auxiliary_losses
 from mnemoscope.training.batches import in_mode
 from mnemoscope.training.beside import figures_of, restore_beside, states_of
 from mnemoscope.training.callbacks import Callback, Moment
-from mnemoscope.training.checkpoint import load_checkpoint, restore
+from mnemoscope.training.checkpoint import restore
 from mnemoscope.training.config import TrainConfig, as_json
 from mnemoscope.training.journal import Journal, check_start, continue_manifest, describe_process
 from mnemoscope.training.lessons import Course, Lesson, LessonConfig, Plain
@@ -33,7 +33,10 @@ from mnemoscope.training.optimiser import build_optimiser, learning_rate, set_le
 from mnemoscope.training.progress import Display, Stopwatch, bounds
 from mnemoscope.training.projection import project_gradients, projected_parameters
 from mnemoscope.training.randomness import forked_rng, rng_state, set_rng_state
+from mnemoscope.training.ranks import Strategy, joined, was_restarted
+from mnemoscope.training.ranks.refusing import refuse_indivisible, uncallable
 from mnemoscope.training.remedies import Computed, RemedyConfig, Treatment, treated
+from mnemoscope.training.sharded import consolidate_checkpoint, newest_checkpoint, restore_shards
 from mnemoscope.training.stopping import StopSignals
 from mnemoscope.training.threads import cpu_threads
 
@@ -68,6 +71,7 @@ def train(
     remedies: Sequence[RemedyConfig] = (),
     lesson: LessonConfig | None = None,
     callbacks: Sequence[Callback] = (),
+    strategy: Strategy | None = None,
 ) -> TrainResult:
     """Train a model on a task, in place.
 
@@ -76,6 +80,10 @@ def train(
     machine with the same versions and, on a GPU, as far as its kernels are deterministic. SIGINT and SIGTERM end
     the run after the current step, with a checkpoint; a second Ctrl-C raises KeyboardInterrupt at once. The
     caller's random generators, thread count, signal handlers and module modes are found as they were left.
+
+    Where torchrun started several processes, they train together: each on its rows of a step's batch, which is the one
+    that a single process would see. The first writes the run directory. Processes that torchrun started again after one
+    was lost resume by themselves.
 
     Args:
         model: int64 tokens (b, t) -> logits (b, t, vocab), or for a task of vectors float32 (b, t, c) -> (b, t,
@@ -88,44 +96,53 @@ def train(
         progress: show progress on stderr.
         remedies: what is put on the model for the training, in this order; afterwards it is off again.
         lesson: what a step sees and how the model is run on it; None for whole batches of the task, `Plain`.
-        callbacks: called after every step, in this order; what is trained does not depend on them.
+        callbacks: called after every step, in this order, by the first process; what is trained does not depend on
+            them.
+        strategy: of several processes: "ddp" (as None), or "fsdp", which leaves the model's parameters sharded.
 
     Raises:
         NonFiniteLossError: a loss or gradient became infinite or NaN; the step was not taken.
-        ValueError: a model, task or run directory that does not fit.
+        ValueError: a model, task or run directory that does not fit, or what several processes cannot divide.
+        ConnectionError: another process failed or was killed.
     """
-    check_start(run, config, resume)
     device = next(model.parameters()).device
-    with (
-        cpu_threads(config.threads),
-        forked_rng(device, config.seed),
-        in_mode(model, training=True),
-        treated(model, remedies) as treatments,
-        StopSignals() as stop,
-        Display(config.steps, progress) as display,
-        ExitStack() as stack,
-    ):
-        optimiser = build_optimiser(model, config, treatments)
-        machine = stack.enter_context(machine_of(model, optimiser, config.precision, device))
-        taught = (lesson or Plain()).begin(
-            Course(model=model, task=task, config=config, device=device, treatments=treatments)
-        )
-        metrics = Metrics(model, config.metrics or MetricsConfig(every=config.steps + 1, names=()))
-        manifest = describe_process(task, config, device)
-        checkpoint = None
-        if run is not None and resume:
-            checkpoint = load_checkpoint(run.checkpoints_path)
-            manifest = continue_manifest(run, manifest, display.say)
-        if checkpoint is not None:
-            restore(checkpoint, model, optimiser, device)
-            restore_beside(checkpoint, treatments, taught, metrics, callbacks)
-            machine.set_state(checkpoint.beside)
-        if run is not None and not run.config_path.exists():
-            run.write_config({"train": as_json(config)}, {"train": as_json(config)})
-        with Journal(run, manifest, checkpoint, device) as journal:
-            if bounds(task):
-                display.say(bounds(task))
-            return _Loop(taught, treatments, metrics, optimiser, journal, display, callbacks, machine).run(stop)
+    with joined(device, strategy) as ranks:
+        lesson = lesson or Plain()
+        refuse_indivisible(ranks, model, config, remedies, lesson)
+        resumes = bool(ranks.first_says(lambda: _checked(run, config, resume)))
+        with (
+            cpu_threads(config.threads),
+            forked_rng(device, config.seed),
+            in_mode(model, training=True),
+            treated(model, remedies) as treatments,
+            StopSignals() as stop,
+            Display(config.steps, progress and ranks.is_first) as display,
+            ExitStack() as stack,
+        ):
+            ranks.prepare(model, treatments)
+            optimiser = build_optimiser(model, config, treatments)
+            machine = stack.enter_context(machine_of(model, optimiser, config.precision, device))
+            taught = lesson.begin(
+                Course(model=model, task=task, config=config, device=device, treatments=treatments, ranks=ranks)
+            )
+            metrics = Metrics(model, config.metrics or MetricsConfig(every=config.steps + 1, names=()))
+            manifest = describe_process(task, config, device, ranks)
+            checkpoint = None
+            if run is not None and resumes:
+                checkpoint = newest_checkpoint(run.checkpoints_path, ranks)
+                manifest = continue_manifest(run, manifest, display.say)
+            if checkpoint is not None:
+                (restore_shards if ranks.is_sharded else restore)(checkpoint, model, optimiser, device)
+                restore_beside(checkpoint, treatments, taught, metrics, callbacks)
+                machine.set_state(checkpoint.beside)
+            ranks.seed(config.seed, 0 if checkpoint is None else checkpoint.step, device)
+            ranks.set_rng({} if checkpoint is None else checkpoint.beside, device)
+            if run is not None and ranks.is_first and not run.config_path.exists():
+                run.write_config({"train": as_json(config)}, {"train": as_json(config)})
+            with Journal(run, manifest, checkpoint, device, ranks) as journal:
+                if bounds(task):
+                    display.say(bounds(task))
+                return _Loop(taught, treatments, metrics, optimiser, journal, display, callbacks, machine).run(stop)
 
 
 @final
@@ -144,7 +161,7 @@ class _Loop:
         machine: Machine,
     ) -> None:
         self.lesson, self.treatments = lesson, treatments
-        self.model, self.config = lesson.course.model, lesson.course.config
+        self.model, self.config, self.ranks = lesson.course.model, lesson.course.config, lesson.course.ranks
         self.optimiser, self.journal, self.display = optimiser, journal, display
         self.metrics, self.callbacks, self.machine = metrics, callbacks, machine
         self.projected = projected_parameters(self.model, self.config)
@@ -155,7 +172,7 @@ class _Loop:
     def run(self, stop: StopSignals) -> TrainResult:
         """All steps that are left."""
         config, step, validation = self.config, self.journal.after_step, dict[str, float]()
-        stopped_by = stop.requested
+        stopped_by = self.ranks.agreed(stop.requested)
         self.display.start_at(step)
         while step < config.steps and not stopped_by:
             step += 1
@@ -167,11 +184,15 @@ class _Loop:
             noted = self._call_back(step, row)
             if row or noted:
                 self._log(step, row, noted)
-            stopped_by = stop.requested  # asked once, so that no stop comes between the question and the checkpoint
+            stopped_by = self.ranks.agreed(
+                stop.requested
+            )  # asked once, so that no stop comes between the question and the checkpoint
             if self._due(step, config.checkpoint_every) or stopped_by:
                 beside = states_of(self.treatments, self.lesson, self.metrics, self.callbacks)
-                self.journal.save(step, self.model, self.optimiser, beside | self.machine.state())
+                beside |= self.machine.state() | self.ranks.rng(self.device)
+                self.journal.save(step, self.model, self.optimiser, beside)
         self.journal.stopped_by = stopped_by if step < config.steps else None
+        self._consolidate(step)
         return TrainResult(
             step=step,
             exit_state="interrupted" if self.journal.stopped_by else "finished",
@@ -190,19 +211,20 @@ class _Loop:
             with auxiliary_losses(self.model) as beside, self.metrics.observing(step):
                 computed = self.lesson.forward(step)
             beside += [extra for each in self.treatments if (extra := each.extra_loss(computed)) is not None]
-            objective = sum(beside, start=computed.loss)
+            rows = computed.row_share
+            objective = sum((_part(rows, each) for each in beside), start=_part(computed.share, computed.loss))
         norm = self._descend(step, computed, objective, rng)
         with self.machine.computing():
             for taking_part in (*self.treatments, self.lesson):
                 taking_part.after_step(computed)
-        self.watch.count(computed.inputs.shape[:2].numel(), time.perf_counter() - began)
+        self.watch.count(round(computed.inputs.shape[:2].numel() / rows), time.perf_counter() - began)
         softmax = self.config.loss == "cross_entropy"
         observed = self.metrics.figures(computed.logits.detach(), computed.targets, softmax)
         if not self._due(step, self.config.log_every):
             return observed
         measured = self.lesson.figures(computed) | figures_of(self.treatments) | observed
         if beside:
-            measured["auxiliary"] = sum(part.item() for part in beside)
+            (measured["auxiliary"],) = self.ranks.totals([rows * sum(part.item() for part in beside)])
         return measured | {"learning_rate": learning_rate(step, self.config), "grad_norm": norm.item()}
 
     def _descend(self, step: int, computed: Computed, objective: Tensor, rng: dict[str, Tensor]) -> Tensor:
@@ -210,13 +232,12 @@ class _Loop:
         config = self.config
         self.optimiser.zero_grad()
         self.machine.backward(objective)
+        whole = self.ranks.share_gradients(self.parameters, objective.detach())
         self.machine.unscale()
-        norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        if not torch.isfinite(objective.detach() + norm) and not self.machine.overflowed(objective.detach()):
+        norm = self.ranks.norm([p.grad for p in self.parameters if p.grad is not None])
+        if not torch.isfinite(whole + norm) and not self.machine.overflowed(whole):
             set_rng_state(self.device, rng)
-            with self.machine.computing():
-                origin = find_origin(self.model, computed.inputs)
-            raise NonFiniteLossError(step, computed.loss.item(), origin, self.journal.checkpoint)
+            raise NonFiniteLossError(step, computed.loss.item(), self._origin(computed), self.journal.checkpoint)
         if config.grad_clip is not None:
             clip_grads_with_norm_(self.parameters, config.grad_clip, norm)
         self.metrics.before_projection()
@@ -227,6 +248,19 @@ class _Loop:
         self.machine.step()
         return norm
 
+    def _origin(self, computed: Computed) -> str:
+        """What became non-finite first."""
+        if self.ranks.is_sharded:
+            return "not looked for, since weights are sharded; resume with one process or ddp to learn it"
+        with self.machine.computing():
+            return find_origin(self.model, computed.inputs)
+
+    def _consolidate(self, step: int) -> None:
+        """Of a finished run, one file for all shards."""
+        path = self.journal.checkpoint
+        if self.ranks.is_sharded and path is not None and step == self.config.steps:
+            self.ranks.first_says(lambda: consolidate_checkpoint(path))
+
     def _phase(self, step: int, row: dict[str, float], validation: dict[str, float]) -> dict[str, float]:
         """The grokking phase, of tasks that have an accuracy."""
         if "validation_accuracy" not in validation:
@@ -235,8 +269,11 @@ class _Loop:
 
     def _call_back(self, step: int, row: dict[str, float]) -> dict[str, float]:
         """What the callbacks have to write."""
+        if not (self.callbacks and self.ranks.is_first):
+            return {}
         moment = Moment(step=step, steps=self.config.steps, model=self.model, row=row, say=self.display.say)
-        return {name: value for each in self.callbacks for name, value in each.after_step(moment).items()}
+        with uncallable(self.model) if self.ranks.is_sharded else nullcontext():
+            return {name: value for each in self.callbacks for name, value in each.after_step(moment).items()}
 
     def _log(self, step: int, row: dict[str, float], noted: dict[str, float]) -> None:
         """Write the figures of a step and what callbacks noted; show the former."""
@@ -250,3 +287,15 @@ class _Loop:
 
     def _due(self, step: int, every: int) -> bool:
         return step % every == 0 or step == self.config.steps
+
+
+def _checked(run: RunDirectory | None, config: TrainConfig, resume: bool) -> bool:
+    """Whether the run goes on, which it also does where torchrun started it again; see `check_start`."""
+    resume = resume or (was_restarted() and run is not None and run.config_path.exists())
+    check_start(run, config, resume)
+    return resume
+
+
+def _part(share: float, loss: Tensor) -> Tensor:
+    """This process's part of a mean over the whole batch; for one process the very same tensor."""
+    return loss if share == 1 else share * loss

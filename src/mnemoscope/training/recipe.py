@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mnemoscope.models import Stack, StackConfig, VectorsConfig, build
@@ -18,6 +17,7 @@ from mnemoscope.training.config import TrainConfig
 from mnemoscope.training.journal import check_tokeniser
 from mnemoscope.training.lessons import AnyLesson, Plain
 from mnemoscope.training.loop import TrainResult, train
+from mnemoscope.training.ranks import Strategy, device_of, joined, was_restarted
 from mnemoscope.training.remedies import Remedy
 
 
@@ -69,6 +69,7 @@ def train_recipe(
     progress: bool = True,
     device: str = "cpu",
     callbacks: Sequence[Callback] = (),
+    strategy: Strategy | None = None,
 ) -> TrainResult:
     """Build what a recipe describes, train it, and leave a run directory; see `train`.
 
@@ -77,27 +78,33 @@ def train_recipe(
         directory: a new or empty folder, or the folder of the run to resume.
         resume: go on from the last checkpoint; the recipe must be the run's (`load_recipe` reads it).
         progress: show progress on stderr.
-        device: where to train, for instance "cpu" or "cuda".
+        device: where to train, for instance "cpu" or "cuda"; of several processes, each has the GPU of its number.
         callbacks: see `train`.
+        strategy: see `train`.
 
     Raises:
         ValueError: a folder that does not fit, another recipe than the run's, or a model that does not fit the task.
         NonFiniteLossError: a loss or gradient became infinite or NaN.
+        ConnectionError: another process failed or was killed.
     """
     task = build_task(recipe.task)
     _check_fits(recipe.model, task)
-    model = build(recipe.model, recipe.train.seed).to(torch.device(device))
-    if resume:
-        run = RunDirectory(directory)
-        if run.config_path.exists():
-            _check_same(run, recipe)
-    else:
-        run = RunDirectory.create(directory)
-        run.write_config(_RECIPE.dump_python(recipe, mode="json", exclude_defaults=True), _resolved(recipe))
-    remedies, lesson = recipe.remedies, recipe.lesson
-    return train(
-        model, task, recipe.train, run, resume, progress, remedies=remedies, lesson=lesson, callbacks=callbacks
-    )
+    place = device_of(device)
+    model = build(recipe.model, recipe.train.seed).to(place)
+    with joined(place, strategy) as ranks:
+        resumes = bool(ranks.first_says(lambda: _begin(recipe, RunDirectory(directory), resume)))
+        return train(
+            model,
+            task,
+            recipe.train,
+            RunDirectory(directory),
+            resumes,
+            progress,
+            remedies=recipe.remedies,
+            lesson=recipe.lesson,
+            callbacks=callbacks,
+            strategy=strategy,
+        )
 
 
 def load_recipe(directory: str | Path) -> Recipe:
@@ -138,6 +145,17 @@ def load_run(directory: str | Path, checkpoint: Path | None = None) -> TrainedRu
     task = build_task(recipe.task)
     check_tokeniser(RunDirectory(directory), task.manifest())
     return TrainedRun(recipe=recipe, model=model, task=task, step=found.step)
+
+
+def _begin(recipe: Recipe, run: RunDirectory, resume: bool) -> bool:
+    """Make the folder of a run that begins, or see that one that goes on is the same; returns whether it goes on."""
+    if resume or (was_restarted() and run.begun):
+        if run.config_path.exists():
+            _check_same(run, recipe)
+        return True
+    RunDirectory.create(run.path)
+    run.write_config(_RECIPE.dump_python(recipe, mode="json", exclude_defaults=True), _resolved(recipe))
+    return False
 
 
 def _check_fits(model: StackConfig, task: Task) -> None:

@@ -1,14 +1,24 @@
-"""Stopping on request: Ctrl-C, and the signal that a scheduler sends before it kills."""
+"""Stopping on request: Ctrl-C, and the signal that a scheduler sends before it kills.
+
+On Windows nobody sends SIGTERM to a process (to terminate is to kill there); Ctrl-Break arrives as SIGBREAK.
+"""
 
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import final
 
+REQUESTS = ("SIGINT", "SIGTERM", "SIGBREAK")
+
+
+def requests() -> list[signal.Signals]:
+    """The signals that ask for a stop, of those that this system has."""
+    return [signal.Signals[name] for name in REQUESTS if name in signal.Signals.__members__]
+
 
 @final
 class StopSignals:
-    """While it is entered, the first SIGINT or SIGTERM is a request, and a Ctrl-C after it raises KeyboardInterrupt.
+    """While it is entered, the first of `requests` is a request, and a Ctrl-C after it raises KeyboardInterrupt.
 
     Outside the main thread signals cannot be handled, and nothing is changed.
     """
@@ -20,7 +30,7 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in requests():
                 self._previous[number] = signal.signal(number, self._receive)
         return self
 

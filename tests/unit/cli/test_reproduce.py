@@ -4,9 +4,16 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import pytest
+import tyro
+
+from mnemoscope.cli.reproduce import Reproduce
+from mnemoscope.experiments import reproducing_seeds
+from mnemoscope.experiments.executors import Executor, LocalPool, RayCluster
 from mnemoscope.experiments.published import EXPERIMENTS
-from mnemoscope.experiments.reproducing import Result
+from mnemoscope.experiments.reproducing import Experiment, Result
 from mnemoscope.experiments.stability import PERPGRAD
 from mnemoscope.runs import write_record
 
@@ -47,6 +54,26 @@ def test_the_table_and_the_exit_code(tmp_path: Path):
     done = reproduce("perpgrad", "--seeds", "2", "--out", str(tmp_path))
     assert done.returncode == 1, done.stderr
     assert "FAILED: AdamW: test accuracy at epoch 300 of seed 1 must be at most 0.02, is 0.5" in done.stdout
+
+
+def test_the_executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    asked = list[Executor]()
+
+    def on(executor: Executor, experiment: Experiment[Any], *rest: Any) -> list[Result]:
+        asked.append(executor)
+        return [result(seed, adamw=0.001) for seed in range(2)]
+
+    monkeypatch.setattr(reproducing_seeds, "reproduce_on", on)
+    for words in ("--jobs 2", "--executor ray", "--executor ray --processes 4 --address head:6379"):
+        options = ["perpgrad", *words.split(), "--seeds", "2", "--out", str(tmp_path)]
+        (tmp_path / "perpgrad" / "small").mkdir(parents=True, exist_ok=True)
+        assert tyro.cli(Reproduce, args=options).run() == 0
+    assert asked == [LocalPool(processes=2), RayCluster(), RayCluster(address="head:6379", at_once=4)]
+    assert capsys.readouterr().out.count("report: ") == 3
+    for words, message in (("--address auto", "add --executor ray"), ("--jobs 0", "must be None or at least 1, got 0")):
+        with pytest.raises(ValueError, match=message):
+            tyro.cli(Reproduce, args=["perpgrad", *words.split(), "--out", str(tmp_path)]).run()
+    assert len(asked) == 3
 
 
 def test_names(tmp_path: Path):

@@ -16,8 +16,8 @@ from pydantic import TypeAdapter
 from mnemoscope.cli.list import List
 from mnemoscope.cli.trial import Trial
 from mnemoscope.cli.trial_tables import comparisons_table, seeds_table, trial_lines
-from mnemoscope.experiments import trials
-from mnemoscope.experiments.trials import LocalPool, plan_trial, read_trial
+from mnemoscope.experiments import executors, trials
+from mnemoscope.experiments.trials import plan_trial, read_trial
 from mnemoscope.experiments.trials.jobs import Job
 from mnemoscope.runs.trial import ArmComparison, Outcome
 from mnemoscope.training import Recipe
@@ -86,6 +86,10 @@ def test_every_outcome_stands_in_its_row(outcome: Outcome):
         (Trial(recipe="remedy-pilto"), "did you mean 'remedy-pilot'"),
         (Trial(recipe="recall-short-windw", remedies="branch_dropout"), "did you mean 'recall-short-window'"),
         (Trial(recipe="remedy-pilot", processes=0), "processes must be None or at least 1"),
+        (Trial(recipe="remedy-pilot", address="auto"), "--address auto .*add --executor ray"),
+        (Trial(recipe="remedy-pilot", gpus_per_run=0.5), "--gpus-per-run 0.5 needs a Ray cluster; add --executor ray"),
+        (Trial(recipe="remedy-pilot", executor="ray", processes=0), "at_once must be None or at least 1"),
+        (Trial(recipe="remedy-pilot", executor="ray", address="ray://head:10001"), "Ray Client"),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_made(
@@ -119,7 +123,7 @@ def test_a_trial_from_the_command_line(
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys, "argv", ["mnemoscope", "trial", "small.json", "--seeds", "1"])
     monkeypatch.setattr(trials, "plan_trial", partial(plan_trial, budget=BUDGET))
-    monkeypatch.setattr(trials, "LocalPool", lambda processes: Here())
+    monkeypatch.setattr(executors, "LocalPool", lambda processes: Here())
     recipe = TypeAdapter(Recipe).dump_python(RECIPE, mode="json")
     Path("small.json").write_text(json.dumps({"schema_version": 1, "passed": {}, "resolved": recipe}))
     remedies = "branch_dropout(strength=0.25), stochastic_depth"
@@ -134,20 +138,38 @@ def test_a_trial_from_the_command_line(
     found = read_trial("runs/trial-small")
     assert found.arms[1].what == "Small recall; branch_dropout(strength=0.25), stochastic_depth"
     Path("runs/trial-small/control/seed-0/verdicts.json").unlink()
-    monkeypatch.setattr(trials, "LocalPool", lambda processes: Fails())
+    monkeypatch.setattr(executors, "LocalPool", lambda processes: Fails())
     assert asked.run() == 1
     assert "  seed 0: not finished: no luck" in capsys.readouterr().out.splitlines()
+
+
+def test_options_reach_the_executor_and_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked, devices = list[dict[str, Any]](), list[str]()
+
+    class Cluster(Here):
+        def run(self, jobs, work):
+            devices.extend(job.device for job in jobs)
+            return super().run(jobs, fail)
+
+    def cluster(**options: Any) -> Here:
+        asked.append(options)
+        return Cluster()
+
+    monkeypatch.setattr(executors, "RayCluster", cluster)
+    command = "recall-short-window --remedies branch_dropout --seeds 1 --processes 3 --executor ray --gpus-per-run 0.5"
+    words = [*command.split(), "--address", "head:6379", "--out", str(tmp_path / "trial")]
+    assert tyro.cli(Trial, args=words).run() == 1
+    assert asked == [{"address": "head:6379", "at_once": 3, "gpus_per_run": 0.5}]
+    assert devices == ["cuda", "cuda"]
+
+
+def fail(job: Job) -> None:
+    raise RuntimeError("not today")
 
 
 class Fails(Here):
     def run(self, jobs, work):
         return (ended._replace(failure="no luck") for ended in super().run(jobs, lambda job: None))
-
-
-def test_a_pool_needs_processes():
-    for wrong in ({"processes": 0}, {"threads": -1}):
-        with pytest.raises(ValueError, match="must be None or at least 1"):
-            LocalPool(**wrong)
 
 
 def test_trials_are_listed(capsys: pytest.CaptureFixture[str]):
@@ -162,7 +184,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "trials.md").read_text(encoding="ut
 def test_the_commands_of_the_page_are_plans():
     commands = [line for line in PAGE.splitlines() if line.startswith("mnemoscope trial ")]
     plans = [tyro.cli(Trial, args=shlex.split(command)[2:])._plan() for command in commands]
-    assert [len(plan.arms) for plan in plans] == [3, 3]
+    assert [len(plan.arms) for plan in plans] == [3, 3, 3]
 
 
 def test_the_executor_of_the_page_reports_every_job(tmp_path: Path):

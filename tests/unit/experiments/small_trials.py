@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from mnemoscope.examination import Budget
+from mnemoscope.experiments.executors import Ended, Work
 from mnemoscope.experiments.recipes import RECIPES
 from mnemoscope.experiments.trials import TrialPlan, plan_trial
-from mnemoscope.experiments.trials.executors import Ended, Work
 from mnemoscope.experiments.trials.jobs import Job
 from mnemoscope.models import StackConfig
 from mnemoscope.tasks import MqarConfig

@@ -5,15 +5,20 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 import torch
 from torch.nn import functional as F
+from transformers import AutoModelForCausalLM
 
-from mnemoscope.experiments.exporting import export_run
+from mnemoscope.experiments.exporting import EXPORT, Exported, export_run
 from mnemoscope.models import Stack
+from mnemoscope.runs import RunDirectory, read_record
 from mnemoscope.training import load_run
 from tests.unit.experiments.exported_runs import BYTES, trained
+from tests.unit.reporting.samples import decorative, examination
 
 pytestmark = pytest.mark.long
 
@@ -87,7 +92,8 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory):
     command = [sys.executable, "-c", PROGRAM, str(folder / "out"), str(folder / "tasks")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    return load_run(run).model.eval(), json.loads(done.stdout.splitlines()[-1])
+    said = json.loads(done.stdout.splitlines()[-1])
+    return load_run(run).model.eval(), said | {"run": run, "tasks": folder / "tasks"}
 
 
 @torch.no_grad()
@@ -115,6 +121,67 @@ def test_texts_have_the_models_bits_per_byte(evaluated):
     nats = -sum(log_likelihood(model, b"\n", text) for text in texts)
     bits = nats / math.log(2) / sum(map(len, texts))
     assert said["results"]["small_perplexity"]["bits_per_byte,none"] == pytest.approx(bits, abs=1e-4)
+
+
+COMPARE = """
+import sys
+from pathlib import Path
+from mnemoscope.experiments.changing import ChangeConfig, changes_of
+from mnemoscope.experiments.exporting import evaluate_export, export_run
+from mnemoscope.experiments.lm_eval import LmEvalConfig, table
+
+run, out, *tasks = sys.argv[1:]
+changes = ChangeConfig(changes=changes_of(["blocks.1.mixer=delete"], ["blocks.0.mixer=2"]), fit_steps=1)
+exported = export_run(run, out, change=changes)
+figures = evaluate_export(run, out, exported, LmEvalConfig(tasks=tuple(tasks))).lm_eval
+print("\\n".join(table(figures)))
+"""
+
+
+def test_a_changed_export_is_compared_with_the_unchanged_run(evaluated, tmp_path: Path):
+    model, said = evaluated
+    run, tasks = said["run"], said["tasks"]
+    RunDirectory.open(run).write_examination(
+        examination(sites=[decorative("blocks.1.mixer")], margin=10.0, n_calibration=16, n_test=16)
+    )
+    out = tmp_path / "changed"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "OMP_NUM_THREADS": "1"}
+    files = [str(tasks / f"{name}.yaml") for name in ("choices", "texts")]
+    command = [sys.executable, "-c", COMPARE, str(run), str(out), *files]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    exported = read_record(out / EXPORT, Exported)
+    figures = {figure.task: figure for figure in exported.lm_eval}
+    left = AutoModelForCausalLM.from_pretrained(out).stack.eval()
+    for name, of in (("small_choice", accuracies), ("small_perplexity", bits_per_byte)):
+        before, after = of(model), of(left)
+        figure = figures[name]
+        assert figure.before == pytest.approx(mean(before), abs=1e-4)
+        assert figure.after == pytest.approx(mean(after), abs=1e-4)
+        assert figure.difference == pytest.approx(figure.after - figure.before)
+    differences = [one - other for one, other in zip(accuracies(left), accuracies(model), strict=True)]
+    assert figures["small_choice"].n_documents == len(DOCUMENTS)
+    assert figures["small_choice"].difference_stderr == pytest.approx(stdev(differences) / len(differences) ** 0.5)
+    assert figures["small_perplexity"].difference_stderr is None
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["task", "metric", "n", "before", "after", "difference"]
+    assert f"{figures['small_choice'].difference:+.4f} ± " in done.stdout
+
+
+def accuracies(model: Stack) -> list[float]:
+    """Of each document: whether the right choice is the likeliest."""
+    found = []
+    for document in DOCUMENTS:
+        question = document["question"].encode()
+        scores = [log_likelihood(model, question, choice.encode()) for choice in document["choices"]]
+        found.append(float(scores.index(max(scores)) == document["label"]))
+    return found
+
+
+def bits_per_byte(model: Stack) -> list[float]:
+    texts = [document["question"].encode() for document in DOCUMENTS]
+    nats = -sum(log_likelihood(model, b"\n", text) for text in texts)
+    return [nats / math.log(2) / sum(map(len, texts))]
 
 
 @torch.no_grad()

@@ -55,16 +55,20 @@ def test_a_killed_run_goes_on_and_a_failed_one_is_listed_and_tried_again(
     plan, began = small_trial(seeds=1), list[bool]()
     train = jobs_module.train_recipe
 
-    def broken(recipe: Recipe, directory: Path, *, resume: bool = False, progress: bool = True) -> TrainResult:
+    def broken(
+        recipe: Recipe, directory: Path, *, resume: bool = False, progress: bool = True, device: str = "cpu"
+    ) -> TrainResult:
         if recipe.remedies:
             raise ValueError("no luck")
         train(replace(recipe, train=replace(recipe.train, steps=4)), directory, progress=False)
         as_if_killed(directory, recipe)
         raise KeyboardInterrupt
 
-    def watched(recipe: Recipe, directory: Path, *, resume: bool = False, progress: bool = True) -> TrainResult:
+    def watched(
+        recipe: Recipe, directory: Path, *, resume: bool = False, progress: bool = True, device: str = "cpu"
+    ) -> TrainResult:
         began.append(resume)
-        return train(recipe, directory, resume=resume, progress=progress)
+        return train(recipe, directory, resume=resume, progress=progress, device=device)
 
     monkeypatch.setattr(jobs_module, "train_recipe", broken)
     trial = run_trial(plan, tmp_path, lambda line: None, executor=Here())

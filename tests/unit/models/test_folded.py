@@ -23,14 +23,14 @@ def test_the_equations(form: Form, positions: int | None):
     x = torch.randn(2, 5, 4, dtype=torch.float64)
     y, state = folded(x)
     torch.testing.assert_close(y, by_hand(folded, x))
-    assert int(state.n_tokens) == 5
+    assert state.n_tokens == (5 if positions else None)
     first, state = folded(x[:, :2])
     rest = []
     for t in range(2, 5):
         piece, state = folded.step(x[:, t], state)
         rest.append(piece)
     torch.testing.assert_close(torch.cat([first, torch.stack(rest, 1)], dim=1), y)
-    assert folded.state_bytes() == sum(part.numel() * part.element_size() for part in state)
+    assert folded.state_bytes() == sum(part.numel() * part.element_size() for part in state if part is not None)
     assert folded.reach == 1
     torch.testing.assert_close(folded.windowed(x, 1), y)
     if positions:

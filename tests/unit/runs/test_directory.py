@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mnemoscope.runs import Estimate, Examination, Manifest, RunDirectory, find_runs, git_revision
+from mnemoscope.runs import SCHEMA_VERSION, Estimate, Examination, Manifest, RunDirectory, find_runs, git_revision
 
 
 def a_manifest() -> Manifest:
@@ -111,7 +111,9 @@ def test_open_refuses_a_later_schema(tmp_path: Path, name: str):
     run = a_run(tmp_path / "run")
     later = json.loads((run.path / name).read_text()) | {"schema_version": 99, "unheard": "of"}
     (run.path / name).write_text(json.dumps(later))
-    with pytest.raises(ValueError, match=rf"{name}: written with schema version 99, but .* up to 1; upgrade"):
+    with pytest.raises(
+        ValueError, match=rf"{name}: written with schema version 99, but .* up to {SCHEMA_VERSION}; upgrade"
+    ):
         RunDirectory.open(run.path)
 
 
@@ -121,8 +123,8 @@ def test_open_refuses_a_later_schema(tmp_path: Path, name: str):
         (b'{"schema_version": 1,\n "passed": oops}', "not JSON: Expecting value at line 2, column 12"),
         (b"[1, 2]", "a JSON object was required, got list"),
         (b"\xff", "not UTF-8 text"),
-        (b"{}", "schema_version must be an integer, got None"),
-        (b'{"schema_version": 1, "passed": {}}', "not a valid RunConfig: resolved: field required"),
+        (b"{}", "schema_version must be an integer of at least 1, got None"),
+        (b'{"schema_version": 2, "passed": {}}', "not a valid RunConfig: resolved: field required"),
         (
             b'{"schema_version": 1, "passed": {}, "resolved": 3, "extra": 1}',
             "resolved: input should be an object, got 3; extra: extra inputs are not permitted, got 1",

@@ -270,5 +270,5 @@ def test_a_model_or_task_that_does_not_fit_is_refused():
         train(Short(), SmallTask(), config, progress=False)
     with pytest.raises(ValueError, match="no target of the train batch of step 1 is scored, all are -100"):
         train(small_model(), Unscored(), config, progress=False)
-    with pytest.raises(ValueError, match="must be on a CPU or a CUDA device, got meta"):
+    with pytest.raises(ValueError, match="must be on a CPU, a CUDA device or MPS, got meta"):
         train(small_model().to("meta"), SmallTask(), config, progress=False)

@@ -1,10 +1,11 @@
 """What the test pass leaves: per-sequence losses of every condition, for all positions and for every subset."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,6 +16,18 @@ Key = tuple[str, ...]
 """The name of a condition; () is the model as it is."""
 
 Losses = NDArray[np.float64]
+
+
+class Seen(NamedTuple):
+    """What is kept of a batch.
+
+    `losses` are by subset and condition, `tokens` those of every position; `members` says of every subset how many
+    scored positions belong to it, of how many.
+    """
+
+    losses: dict[str, dict[Key, Float[Tensor, "b"]]]
+    tokens: dict[Key, Float[Tensor, "b t"]]
+    members: dict[str, tuple[int, int]]
 
 
 class Tally:
@@ -34,23 +47,43 @@ class Tally:
 
     def see(self, batch: Any, scores: Mapping[Key, Scores]) -> None:
         """Take in a batch: the scores of every condition, () among them."""
-        masks = {name: self._mask(name, batch, scores[()]) for name in self.subsets}
-        for key, found in scores.items():
-            self._parts[ALL].setdefault(key, []).append(found.per_sequence.detach().double().cpu())
-            for name, mask in masks.items():
-                self._parts[name].setdefault(key, []).append(_mean_over(found, mask))
-            if self.with_curves and found.per_token is not None and (not key or key[0] == "off"):
-                self._tokens.setdefault(key, []).append(found.per_token.detach().cpu())
+        self.add(self.reduced(batch, scores))
+
+    def reduced(self, batch: Any, scores: Mapping[Key, Scores]) -> Seen:
+        """What is kept of a batch; nothing is taken in."""
+        plain = scores[()]
+        masks = {name: self._mask(name, batch, plain) for name in self.subsets}
+        losses = {ALL: {key: found.per_sequence.detach().cpu().double() for key, found in scores.items()}}
+        for name, mask in masks.items():
+            losses[name] = {key: _mean_over(found, mask) for key, found in scores.items()}
+        tokens = {
+            key: found.per_token.detach().cpu()
+            for key, found in scores.items()
+            if self.with_curves and found.per_token is not None and (not key or key[0] == "off")
+        }
+        scored = None if plain.per_token is None else ~torch.isnan(plain.per_token.cpu())
+        members = (
+            {}
+            if scored is None
+            else {name: (int((mask & scored).sum()), int(scored.sum())) for name, mask in masks.items()}
+        )
+        return Seen(losses, tokens, members)
+
+    def add(self, seen: Seen) -> None:
+        """Take in what is kept of a batch."""
+        for name, losses in seen.losses.items():
+            for key, values in losses.items():
+                self._parts[name].setdefault(key, []).append(values)
+        for key, values in seen.tokens.items():
+            self._tokens.setdefault(key, []).append(values)
+        for name, counts in seen.members.items():
+            self._members[name].append(counts)
         # Last, so that a batch in whose middle someone interrupts does not count.
         self.n_batches += 1
 
     def _mask(self, name: str, batch: Any, plain: Scores) -> Tensor:
         n, n_positions = len(plain.per_sequence), None if plain.per_token is None else plain.per_token.shape[1]
-        mask = marked(self.subsets[name], name, batch, n, n_positions)
-        if plain.per_token is not None:
-            scored = ~torch.isnan(plain.per_token.cpu())
-            self._members[name].append((int((mask & scored).sum()), int(scored.sum())))
-        return mask
+        return marked(self.subsets[name], name, batch, n, n_positions)
 
     @property
     def n_sequences(self) -> int:
@@ -91,7 +124,7 @@ class Tally:
 def _mean_over(scores: Scores, mask: Tensor) -> Tensor:
     """Mean loss over the marked and scored positions of each sequence; NaN for a sequence without one."""
     if scores.per_token is None:
-        return scores.per_sequence.detach().double().cpu().masked_fill(~mask[:, 0], torch.nan)
-    nats = scores.per_token.detach().double().cpu()
+        return scores.per_sequence.detach().cpu().double().masked_fill(~mask[:, 0], torch.nan)
+    nats = scores.per_token.detach().cpu().double()
     counted = mask & ~torch.isnan(nats)
     return nats.nan_to_num().mul(counted).sum(1).div(counted.sum(1))

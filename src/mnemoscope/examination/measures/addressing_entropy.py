@@ -9,14 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts.precision import in_float64
+
 
 def addressing_entropy(weights: Float[Tensor, "... n"]) -> float:
     """Mean entropy over log of the number of choices, in [0, 1]; choices with weight zero in a row are not counted.
 
     A row with a single choice has no entropy to normalise and is left out; NaN if every row has one.
     """
-    rows = weights.reshape(-1, weights.shape[-1]).double()
+    rows = in_float64(weights.reshape(-1, weights.shape[-1]))
     choices = (rows > 0).sum(-1)
     entropy = -torch.special.xlogy(rows, rows).sum(-1)
-    normalised = entropy[choices > 1] / choices[choices > 1].double().log()
+    normalised = entropy[choices > 1] / in_float64(choices[choices > 1]).log()
     return float(normalised.mean())

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts.precision import in_float64
+
 N_STEPS = 8
 
 
@@ -29,7 +31,7 @@ def first_order(
         read: what was read.
         replacement: what would be read instead; broadcast to the read.
     """
-    return (slope.double() * (replacement.double() - read.double())).flatten(1).sum(1)
+    return (in_float64(slope) * (in_float64(replacement) - in_float64(read))).flatten(1).sum(1)
 
 
 def integrated(

@@ -13,15 +13,17 @@ Source: norms of what is added rather than weights, Kobayashi et al. 2020 (arXiv
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts.precision import in_float64
+
 SHUT = 0.01
 
 
 def contribution_ratio(contribution: Float[Tensor, "n d"], residual: Float[Tensor, "n d"]) -> float:
     """Mean ratio of norms; rows whose residual is zero are left out, NaN where all are."""
-    size, stream = contribution.double().norm(dim=-1), residual.double().norm(dim=-1)
+    size, stream = in_float64(contribution).norm(dim=-1), in_float64(residual).norm(dim=-1)
     return float((size[stream > 0] / stream[stream > 0]).mean())
 
 
 def shut_share(gate: Float[Tensor, "*b"], bound: float = SHUT) -> float:
     """Share of gate values below the bound."""
-    return float((gate < bound).double().mean())
+    return float(in_float64(gate < bound).mean())

@@ -8,10 +8,12 @@ low value does not make a memory decorative. Cost: one pass.
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts.precision import in_float64
+
 
 def effective_dimension(values: Float[Tensor, "n d"]) -> float:
     """Participation ratio of the covariance of n vectors, in [0, d]."""
-    centred = values.double() - values.double().mean(0)
+    centred = in_float64(values) - in_float64(values).mean(0)
     covariance = centred.T @ centred / len(values)
     total = covariance.trace()
     return float(total**2 / covariance.square().sum()) if total > 1e-24 else 0.0

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts.precision import in_float64
 from mnemoscope.examination.measures.slot_geometry import effective_rank, entropy_rank
 
 N_POSITIONS = 16
@@ -78,7 +79,7 @@ def _require_linear(mix: Map, like: Tensor) -> None:
     generator = torch.Generator().manual_seed(0)
     first, second = torch.randn(like.shape, generator=generator).to(like).unbind(0)
     third = 2 * first - 3 * second
-    outputs = mix(torch.stack([first, second, third])).double()
+    outputs = in_float64(mix(torch.stack([first, second, third])))
     expected = 2 * outputs[0] - 3 * outputs[1]
     error = float((outputs[2] - expected).norm() / expected.norm().clamp_min(1e-30))
     if not error <= LINEARITY:
@@ -129,8 +130,8 @@ def _splits(operator: Float[Tensor, "*b t t2"], n_positions: int) -> list[int]:
 
 
 def _size(block: Float[Tensor, "*b n d"], whole: Float[Tensor, "*b n2 d2"], tolerance: float | None) -> Tensor:
-    values = torch.linalg.svdvals(block.double())
+    values = torch.linalg.svdvals(in_float64(block))
     if tolerance is None:
         return entropy_rank(values)
-    largest = torch.linalg.matrix_norm(whole.double(), 2)
-    return (values > tolerance * largest.unsqueeze(-1)).sum(-1).double()
+    largest = torch.linalg.matrix_norm(in_float64(whole), 2)
+    return in_float64((values > tolerance * largest.unsqueeze(-1)).sum(-1))

@@ -7,7 +7,9 @@ gate can let decisive content through, a large one can be cancelled downstream. 
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts.precision import in_float64
+
 
 def gate_mean(gate: Float[Tensor, "..."]) -> float:
     """Mean over everything."""
-    return float(gate.double().mean())
+    return float(in_float64(gate).mean())

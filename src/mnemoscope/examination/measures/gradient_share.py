@@ -16,13 +16,15 @@ from collections.abc import Mapping
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts.precision import in_float64
+
 
 def gradient_share(
     reads: Mapping[str, Float[Tensor, "n d"]], gradients: Mapping[str, Float[Tensor, "n d"]]
 ) -> dict[str, float]:
     """Each site's share, in [0, 1]; all zero where no gradient reaches any site."""
     strength = {
-        name: float(gradients[name].double().norm(dim=-1).mul(read.double().norm(dim=-1)).mean())
+        name: float(in_float64(gradients[name]).norm(dim=-1).mul(in_float64(read).norm(dim=-1)).mean())
         for name, read in reads.items()
     }
     total = sum(strength.values())
@@ -31,7 +33,7 @@ def gradient_share(
 
 def gradient_snr(gradients: Float[Tensor, "n d"]) -> float:
     """|E g|^2 over tr Cov g, for one gradient a sequence; 0 without gradient, infinite where all are the same."""
-    gradients = gradients.double()
+    gradients = in_float64(gradients)
     mean = gradients.mean(0)
     signal, noise = float(mean.square().sum()), float((gradients - mean).square().sum(-1).mean())
     if signal == 0:

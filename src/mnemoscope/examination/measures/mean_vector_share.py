@@ -12,16 +12,18 @@ Source: the share of variance between groups (eta squared) of the analysis of va
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts.precision import in_float64
+
 
 def mean_vector_share(values: Float[Tensor, "n d"]) -> float:
     """In [0, 1]; 0 for a read that is zero throughout."""
-    values = values.double()
+    values = in_float64(values)
     energy = float(values.square().sum(-1).mean())
     return float(values.mean(0).square().sum()) / energy if energy > 0 else 0.0
 
 
 def read_variance_share(values: Float[Tensor, "n d"]) -> float:
     """In [0, 1]; 0 for a read that never varies, a read that is zero throughout included."""
-    values = values.double()
+    values = in_float64(values)
     energy = float(values.square().sum(-1).mean())
     return float((values - values.mean(0)).square().sum(-1).mean()) / energy if energy > 0 else 0.0

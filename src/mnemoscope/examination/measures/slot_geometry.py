@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnemoscope.contracts.precision import in_float64
 from mnemoscope.examination.measures.mean_vector_share import read_variance_share
 
 CONSTANT_VARIANCE_SHARE = 0.05
@@ -50,7 +51,7 @@ class Stability(NamedTuple):
 
 def mean_cosine(vectors: Float[Tensor, "n d"], centred: bool = False) -> float:
     """Mean cosine over all pairs of different vectors; zero vectors are left out, NaN where fewer than two are left."""
-    vectors = vectors.double()
+    vectors = in_float64(vectors)
     if centred:
         vectors = vectors - vectors.mean(0)
     unit = F.normalize(vectors[vectors.norm(dim=-1) > 0], dim=-1, eps=0.0)
@@ -60,7 +61,7 @@ def mean_cosine(vectors: Float[Tensor, "n d"], centred: bool = False) -> float:
 
 def effective_rank(matrix: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b"]:
     """exp of the entropy of the singular values as shares, in [1, min(n, d)]; 0 for a matrix of zeros."""
-    return entropy_rank(torch.linalg.svdvals(matrix.double()))
+    return entropy_rank(torch.linalg.svdvals(in_float64(matrix)))
 
 
 def entropy_rank(singular_values: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
@@ -73,7 +74,7 @@ def entropy_rank(singular_values: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
 
 def centred_rank(vectors: Float[Tensor, "n d"]) -> float:
     """Effective rank of the vectors less their mean; 0 where they differ by rounding only."""
-    precise = vectors.double()
+    precise = in_float64(vectors)
     centred = precise - precise.mean(0)
     values, largest = _singular_values(centred), float(precise.norm())
     rounding = torch.finfo(vectors.dtype).eps * max(vectors.shape) ** 0.5 * largest
@@ -82,7 +83,7 @@ def centred_rank(vectors: Float[Tensor, "n d"]) -> float:
 
 def stable_rank(matrix: Float[Tensor, "n d"]) -> float:
     """Squared Frobenius norm over squared spectral norm, in [1, min(n, d)]; 0 for a matrix of zeros."""
-    values = torch.linalg.svdvals(matrix.double())
+    values = torch.linalg.svdvals(in_float64(matrix))
     return float(values.square().sum() / values[0].square()) if values[0] > 0 else 0.0
 
 
@@ -94,7 +95,7 @@ def stability(queries: Float[Tensor, "q d"], inverse_temperature: float, radius:
         inverse_temperature: beta of the addressing.
         radius: of the sphere on which the slots lie; None where their lengths are free.
     """
-    q, threshold = queries.double(), 1.0
+    q, threshold = in_float64(queries), 1.0
     if radius is not None:
         mean = q.mean(0)
         direction, threshold = F.normalize(mean, dim=0), float(mean.norm()) / radius
@@ -109,7 +110,7 @@ def collapse_kind(reads: Float[Tensor, "n d"], weights: Float[Tensor, "n m"]) ->
     """
     if read_variance_share(reads) >= CONSTANT_VARIANCE_SHARE:
         return "diverse"
-    mass = weights.double().mean(0)
+    mass = in_float64(weights).mean(0)
     return "winner-take-all" if float(mass.max() / mass.sum()) >= WINNER_MASS else "uniform"
 
 

@@ -21,16 +21,18 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnemoscope.contracts.precision import in_float64
+
 
 def retention_product(retention: Float[Tensor, "*b t"]) -> Float[Tensor, "*b t"]:
     """What is left of the first token's write after each token: 1, then the product of the later retentions."""
-    later = retention.double()[..., 1:]
-    return torch.cat([torch.ones_like(retention[..., :1]).double(), later.cumprod(-1)], dim=-1)
+    later = in_float64(retention)[..., 1:]
+    return torch.cat([torch.ones_like(later[..., :1]), later.cumprod(-1)], dim=-1)
 
 
 def half_life(retention: Float[Tensor, "*b t"]) -> Float[Tensor, "*b"]:
     """Tokens after which one half is left, at the mean log retention; infinite where nothing is lost."""
-    mean_log = retention.double().log().mean(-1)
+    mean_log = in_float64(retention).log().mean(-1)
     return torch.where(mean_log < 0, -math.log(2) / mean_log, torch.inf)
 
 
@@ -46,12 +48,12 @@ def state_growth(states: Float[Tensor, "b t *s"], n_trained: int | None = None) 
             f"state_growth: n_trained must be between 1 and the {n_tokens} tokens there are, got {early}; "
             "give longer sequences"
         )
-    norm = states[:, [early - 1, n_tokens - 1]].double().flatten(2).norm(dim=-1)
+    norm = in_float64(states[:, [early - 1, n_tokens - 1]]).flatten(2).norm(dim=-1)
     return float((norm[:, 1] / norm[:, 0]).mean()) if bool((norm[:, 0] > 0).all()) else float("nan")
 
 
 def key_coherence(keys: Float[Tensor, "*b t k"]) -> Float[Tensor, "*b"]:
     """Largest |cosine| of two keys at different tokens; 0 for a single token."""
-    unit = F.normalize(keys.double(), dim=-1)
+    unit = F.normalize(in_float64(keys), dim=-1)
     cosine = (unit @ unit.mT).abs()
     return cosine.masked_fill(torch.eye(keys.shape[-2], dtype=torch.bool, device=keys.device), 0.0).amax((-2, -1))

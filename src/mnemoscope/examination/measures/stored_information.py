@@ -22,6 +22,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnemoscope.contracts.precision import in_float64
+
 MAX_FEATURES = 128
 MAX_ANSWERS = 128
 PENALTIES = (1e1, 1.0, 1e-1, 1e-2, 1e-3)
@@ -108,7 +110,7 @@ def _features(
 
 def _standardised(x: Float[Tensor, "n d"], without: Bool[Tensor, "n"]) -> Float[Tensor, "n d"]:
     """By the mean and deviation of the other rows."""
-    x = x.double()
+    x = in_float64(x)
     mean, deviation = x[~without].mean(0), x[~without].std(0)
     return (x - mean) / torch.where(deviation > 1e-8 * (1 + mean.abs()), deviation, 1.0)
 

@@ -16,24 +16,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts.precision import in_float64
+
 DEAD_SHARE = 0.1
 """A slot with less than this share of its fair share is dead."""
 
 
 def slot_mass(weights: Float[Tensor, "*b m"]) -> Float[Tensor, "m"]:
     """Each slot's share of all weight, adding up to one; all zero where there is no weight."""
-    total = weights.double().reshape(-1, weights.shape[-1]).sum(0)
+    total = in_float64(weights).reshape(-1, weights.shape[-1]).sum(0)
     return total / total.sum() if total.sum() > 0 else total
 
 
 def dead_slots(mass: Float[Tensor, "m"]) -> float:
     """Share of slots with less than a tenth of the mean mass."""
-    return float((mass < DEAD_SHARE * mass.mean()).double().mean()) if mass.sum() > 0 else 1.0
+    return float(in_float64(mass < DEAD_SHARE * mass.mean()).mean()) if mass.sum() > 0 else 1.0
 
 
 def gini(mass: Float[Tensor, "m"]) -> float:
     """0 where all slots have the same mass, 1 - 1/N where one has all."""
-    ordered, n = mass.double().sort().values, len(mass)
+    ordered, n = in_float64(mass).sort().values, len(mass)
     if ordered.sum() <= 0:
         return 0.0
     rank = torch.arange(1, n + 1, dtype=ordered.dtype, device=ordered.device)
@@ -54,7 +56,7 @@ def write_to_read_lag(reads: Float[Tensor, "b t m"], writes: Float[Tensor, "b t 
         reads: weight of every slot in the read at a token, after the token's own write.
         writes: share of every slot that a token overwrites, in [0, 1].
     """
-    reads, writes = reads.double(), writes.double()
+    reads, writes = in_float64(reads), in_float64(writes)
     content = torch.zeros_like(writes[:, 0])
     aged, read, age = content.clone(), 0.0, 0.0
     for read_weight, written in zip(reads.unbind(1), writes.unbind(1), strict=True):

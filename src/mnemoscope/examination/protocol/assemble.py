@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mnemoscope.contracts.precision import in_float64
 from mnemoscope.examination.budget import Budget
 from mnemoscope.examination.judgement.family import Level
 from mnemoscope.examination.judgement.prescription import prescribe
@@ -300,7 +301,7 @@ class _Assembly:
         positions = scored.any(0).nonzero().flatten()
         return PositionCurve(
             positions=positions.tolist(),
-            loss=nats[:, positions].double().nanmean(0).tolist(),
+            loss=in_float64(nats[:, positions]).nanmean(0).tolist(),
             n_sequences=scored[:, positions].sum(0).tolist(),
         )
 

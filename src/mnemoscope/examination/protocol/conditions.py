@@ -7,6 +7,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from mnemoscope.contracts.precision import in_float64
 from mnemoscope.examination.budget import Budget
 from mnemoscope.examination.interventions.histories import WriteFreeze
 from mnemoscope.examination.interventions.inner import Inside, is_inside
@@ -83,7 +84,7 @@ class Moments:
             self.n_calls += 1
             self.mean = self.mean.to(mean) + (mean - self.mean.to(mean)) / self.n_calls
             self._see_positions(precise, real)
-            self.square += (float(rows.double().square().mean()) - self.square) / self.n_calls
+            self.square += (float(in_float64(rows).square().mean()) - self.square) / self.n_calls
             self.n_tokens = max(self.n_tokens, value.shape[1] if value.ndim >= 3 else 1)
 
     def _see_positions(self, value: Tensor, real: Tensor | None) -> None:
@@ -173,9 +174,23 @@ class Fitted:
         until: float = torch.inf,
     ) -> None:
         self.replayer, self.tapes, self.budget, self.until = replayer, tapes, budget, until
+        self.players = players
         self.removals: dict[Coalition, dict[str, list[Removal]]] = {}
-        for name, removals in players.items():
-            self.removals[frozenset({name})] = self._fit({name: self._started(removals)}, budget.fit_steps)
+
+    def fit(self, coalition: Coalition, within: Coalition | None) -> list[Tensor]:
+        """Constants of all its removals; jointly, they start from those of the coalition within it."""
+        if within is None:
+            (name,) = coalition
+            return self._fit({name: self._started(self.players[name])}, self.budget.fit_steps)
+        alone = {name: self.removals[frozenset({name})][name] for name in sorted(coalition)}
+        return self._fit(alone | self.removals[within], self.budget.joint_fit_steps)
+
+    def keep(self, coalition: Coalition, constants: Sequence[Tensor]) -> None:
+        """What was fitted for a coalition."""
+        left = iter(constants)
+        self.removals[coalition] = {
+            name: [removal.at(next(left)) for removal in self.players[name]] for name in sorted(coalition)
+        }
 
     def edits(self, coalition: Coalition) -> list[Edit]:
         """Everything in the coalition switched off, with jointly fitted constants."""
@@ -183,7 +198,19 @@ class Fitted:
         return [Edit(removal.point, removal.intervention(removal.start)) for removal in fitted]
 
     def by_position(self, coalition: Coalition, profiles: Mapping[Point, Profile]) -> list[Edit]:
-        """Reads become constants of their own at every position; nothing where a read has no time axis.
+        """Reads become constants of their own at every position; nothing where a read has no time axis."""
+        return self.edits_by_position(coalition, self.fit_by_position(coalition, profiles))
+
+    def edits_by_position(self, coalition: Coalition, constants: Sequence[Tensor]) -> list[Edit]:
+        """What was fitted by position, put in place; nothing where nothing was fitted."""
+        fitted = [removal for removals in self._fitted(coalition).values() for removal in removals]
+        return [
+            Edit(removal.point, PositionConstant(constant))
+            for removal, constant in zip(fitted, constants, strict=bool(constants))
+        ]
+
+    def fit_by_position(self, coalition: Coalition, profiles: Mapping[Point, Profile]) -> list[Tensor]:
+        """Constants for every position; none where a read has no time axis.
 
         The fit starts at the best single constants or at the means of each position, whichever costs less.
         """
@@ -199,11 +226,7 @@ class Fitted:
             for removal, other in zip(fitted, at_means, strict=True)
         ]
         best = min((alone, at_means), key=self._cost)
-        constants = fit_removals(self.replayer, self.tapes, best, self.budget.joint_fit_steps, self.until)
-        return [
-            Edit(removal.point, removal.intervention(constant))
-            for removal, constant in zip(best, constants, strict=True)
-        ]
+        return fit_removals(self.replayer, self.tapes, best, self.budget.joint_fit_steps, self.until)
 
     def cost_when_tuning(self, coalition: Coalition) -> float:
         """What switching the coalition off costs on the tuning sequences, in nats."""
@@ -220,16 +243,24 @@ class Fitted:
 
     def _fitted(self, coalition: Coalition) -> dict[str, list[Removal]]:
         if coalition not in self.removals:
-            within = max((c for c in self.removals if c < coalition), key=lambda c: (len(c), ROUTES in c))
-            alone = {name: self.removals[frozenset({name})][name] for name in sorted(coalition)}
-            self.removals[coalition] = self._fit(alone | self.removals[within], self.budget.joint_fit_steps)
+            for earlier, within in starts([*self.removals, coalition], self.players).items():
+                if earlier not in self.removals:
+                    self.keep(earlier, self.fit(earlier, within))
         return self.removals[coalition]
 
-    def _fit(self, players: dict[str, list[Removal]], max_steps: int) -> dict[str, list[Removal]]:
-        """The same removals, starting at what was fitted."""
+    def _fit(self, players: Mapping[str, Sequence[Removal]], max_steps: int) -> list[Tensor]:
+        """Constants, starting at what was fitted."""
         together = [removal for removals in players.values() for removal in removals]
-        constants = iter(fit_removals(self.replayer, self.tapes, together, max_steps, self.until))
-        return {name: [removal.at(next(constants)) for removal in removals] for name, removals in players.items()}
+        return fit_removals(self.replayer, self.tapes, together, max_steps, self.until)
+
+
+def starts(needed: Sequence[Coalition], players: Mapping[str, object]) -> dict[Coalition, Coalition | None]:
+    """The coalition at whose constants each fit starts, in the order of the fits; None for single players."""
+    found: dict[Coalition, Coalition | None] = {frozenset({name}): None for name in players}
+    for coalition in needed:
+        if coalition not in found:
+            found[coalition] = max((c for c in found if c < coalition), key=lambda c: (len(c), ROUTES in c))
+    return found
 
 
 def _by_position(removal: Removal, start: Tensor) -> Removal:

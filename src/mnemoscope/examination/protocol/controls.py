@@ -58,7 +58,7 @@ def untrained_copy(replayer: Replayer, case: Case, budget: Budget) -> Untrained:
     if model is None:
         return _skipped(said)
     fresh, batches = Replayer(model, replayer.loss, replayer.points), [tape.batch for tape in case.tapes]
-    own = torch.cat([tape.scores.per_sequence for tape in case.tapes]).double().cpu()
+    own = torch.cat([tape.scores.per_sequence for tape in case.tapes]).cpu().double()
     try:
         losses = _losses(fresh, batches)
     except Exception as error:  # whatever a foreign model objects to
@@ -136,14 +136,14 @@ def _losses(fresh: Replayer, batches: Sequence[Any]) -> Float[Tensor, "n"]:
     found = []
     for batch in batches:
         fresh.restore_rng()
-        found.append(score(fresh.loss, fresh.model, batch).per_sequence.double().cpu())
+        found.append(score(fresh.loss, fresh.model, batch).per_sequence.cpu().double())
     return torch.cat(found)
 
 
 def _constant(loss: Loss, batches: Sequence[Any]) -> Float[Tensor, "n"] | None:
     """What the best constant output costs on each calibration sequence; None where nobody can say."""
     found = loss.constant_output(batches, batches) if isinstance(loss, ScoringLoss) else None
-    return None if found is None else torch.cat([scores.per_sequence.double().cpu() for scores in found])
+    return None if found is None else torch.cat([scores.per_sequence.cpu().double() for scores in found])
 
 
 def _judged(

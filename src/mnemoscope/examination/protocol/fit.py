@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from mnemoscope.contracts.precision import in_float64
 from mnemoscope.examination.interventions.reads import Constant, Intervention, PositionConstant, Window
 from mnemoscope.examination.running.editing import Edit
 from mnemoscope.examination.running.replay import Replayer
@@ -181,7 +182,7 @@ def _losses(
     replayer: Replayer, tapes: Sequence[Tape], removals: Sequence[Removal], constants: Sequence[Tensor]
 ) -> Float[Tensor, "n"]:
     """Loss of every sequence of the tapes."""
-    return torch.cat([replayer.run(tape, _edits(removals, constants)).per_sequence for tape in tapes]).double()
+    return in_float64(torch.cat([replayer.run(tape, _edits(removals, constants)).per_sequence for tape in tapes]))
 
 
 def _is_better(losses: Float[Tensor, "n"], than: Float[Tensor, "n"]) -> bool:

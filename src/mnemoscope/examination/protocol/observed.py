@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mnemoscope.contracts import Bank, Collapsible
+from mnemoscope.contracts.precision import in_float64
 from mnemoscope.examination.measures import (
     addressing_entropy,
     centred_rank,
@@ -98,12 +99,12 @@ def _of_read(seen: Observed) -> dict[str, float]:
 
 def _by_sequence(slope: Tensor) -> Float[Tensor, "b d"]:
     """The gradient of a constant added to every read of a sequence."""
-    return (slope.double().sum(1) if slope.ndim >= 3 else slope).flatten(1)
+    return (in_float64(slope).sum(1) if slope.ndim >= 3 else slope).flatten(1)
 
 
 def _attributed(read: Tensor, slope: Tensor) -> float:
     """What the mean in place of this call's reads would cost; of all calls together, to first order, the sum."""
-    mean = read.double().mean((0, 1) if read.ndim >= 3 else 0)
+    mean = in_float64(read).mean((0, 1) if read.ndim >= 3 else 0)
     return float(first_order(slope, read, mean).mean())
 
 

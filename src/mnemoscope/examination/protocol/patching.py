@@ -31,6 +31,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mnemoscope.contracts import Batch
+from mnemoscope.contracts.precision import in_float64
 from mnemoscope.examination.interventions.histories import HistorySwap
 from mnemoscope.examination.judgement.statistics import Bootstrap
 from mnemoscope.examination.running.editing import Edit, edited
@@ -130,7 +131,7 @@ def patch(model: nn.Module, pairs: Sequence[Pair], owners: Sequence[str], local:
     """
     with intact(model), torch.no_grad():
         parts = [_patched(model, pair, owners, local) for pair in pairs]
-    return Patched(*(torch.cat(column).double().cpu().numpy() for column in zip(*parts, strict=True)))
+    return Patched(*(torch.cat(column).cpu().double().numpy() for column in zip(*parts, strict=True)))
 
 
 def _patched(model: nn.Module, pair: Pair, owners: Sequence[str], local: int) -> tuple[Tensor, ...]:
@@ -142,7 +143,8 @@ def _patched(model: nn.Module, pair: Pair, owners: Sequence[str], local: int) ->
         torch.set_rng_state(rng)
         with edited(modules, edits):
             logits, targets = logits_and_targets(model, batch)
-        return logits.double(), targets
+        logits = in_float64(logits)
+        return logits, targets.to(logits.device)
 
     def seen(batch: Any) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         inputs = {owner: _Input(owner) for owner in owners}
@@ -178,7 +180,7 @@ def patch_states(model: nn.Module, pairs: Sequence[Pair], layers: Sequence[int],
     """
     with torch.no_grad():
         parts = [_operated(model, pair, layers, continuation) for pair in pairs]
-    return Patched(*(torch.cat(column).double().cpu().numpy() for column in zip(*parts, strict=True)))
+    return Patched(*(torch.cat(column).cpu().double().numpy() for column in zip(*parts, strict=True)))
 
 
 def _operated(model: nn.Module, pair: Pair, layers: Sequence[int], continuation: Continuation) -> tuple[Tensor, ...]:
@@ -193,7 +195,7 @@ def _operated(model: nn.Module, pair: Pair, layers: Sequence[int], continuation:
         return {layer: found[layer] for layer in layers}
 
     def run(tokens: Tensor, donor: dict[int, LayerState]) -> Float[Tensor, "b t vocab"]:
-        return with_states(model, tokens, pair.at, donor, continuation)[:, : answers.shape[1]].double()
+        return in_float64(with_states(model, tokens, pair.at, donor, continuation)[:, : answers.shape[1]])
 
     return _compared(
         run(clean, {}),
@@ -217,6 +219,7 @@ def _compared(
     at: int,
 ) -> tuple[Tensor, ...]:
     """Mean logit differences of the four runs, over scored positions from `at` on where the histories differ."""
+    answers, others = answers.to(clean.device), others.to(clean.device)
     scored = (answers >= 0) & (torch.arange(answers.shape[1], device=answers.device) >= at)
     foils = _foils(corrupt, answers, others)
     differences = [_difference(logits, answers, foils) for logits in (clean, corrupt, denoised, noised)]

@@ -8,6 +8,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -27,12 +28,15 @@ from mnemoscope.examination.protocol.conditions import (
     history_edit,
     removal_of_memory,
     removal_of_route,
+    starts,
     together,
     window_edit,
 )
 from mnemoscope.examination.protocol.fit import Removal, fit_removals
 from mnemoscope.examination.protocol.part import LEAST_MARGIN_NATS, Player
+from mnemoscope.examination.protocol.waves import Fit, fit_in_waves
 from mnemoscope.examination.running.editing import Edit
+from mnemoscope.examination.running.ranks import Alone, Ranks, of_each
 from mnemoscope.examination.running.replay import Replayer
 from mnemoscope.examination.subject.sites import Site
 
@@ -49,6 +53,7 @@ class Programme:
         measures: by site and name; the effective dimension of a read is how many random directions are its control.
         generator: of the random constants.
         until: when fitting must stop, on the clock of `time.perf_counter`.
+        ranks: the processes that share the fits.
     """
 
     def __init__(
@@ -59,7 +64,10 @@ class Programme:
         measures: Mapping[str, Mapping[str, float]],
         generator: torch.Generator,
         until: float = torch.inf,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Alone()
+        self._ready: dict[Key, list[Tensor]] = {}
         self.replayer, self.case, self.budget, self.measures = replayer, case, budget, measures
         self.generator, self.until = generator, until
         self.told: Callable[[float], None] = lambda done: None
@@ -78,6 +86,8 @@ class Programme:
         fitted = Fitted(self.replayer, case.tapes, players, self.budget, self.until)
         found: Conditions = {}
         needed = self._coalitions(bool(long_range))
+        if self.ranks.count > 1:
+            self._fit_together(fitted, needed)
         for n, coalition in enumerate(needed, start=1):
             found["off", *sorted(coalition)] = fitted.edits(coalition)
             self.told(n / len(needed))
@@ -87,6 +97,41 @@ class Programme:
             found |= self._of_group(group) | self._by_position(fitted, group)
         for site in case.sites.routes:
             found |= self._fixed(site, "read") | self._windows(site, (case.window,))
+        return found
+
+    def _fit_together(self, fitted: Fitted, needed: Sequence[Coalition]) -> None:
+        """Every fit beforehand, each on one of several processes."""
+        before = self.replayer.n_recomputed
+        fit_in_waves(self._fits(fitted, needed), self.ranks, self.told)
+        replayer = self.replayer
+        seen = of_each(self.ranks, lambda: (replayer.unsafe, replayer.n_recomputed - before))
+        replayer.unsafe = next((reason for reason, _ in seen if reason is not None), None)
+        replayer.n_recomputed = before + sum(n for _, n in seen)
+
+    def _fits(self, fitted: Fitted, needed: Sequence[Coalition]) -> dict[Coalition | Key, Fit]:
+        """All that is fitted, by coalition or by the condition that it is for."""
+        budget, found = self.budget, dict[Coalition | Key, Fit]()
+        for coalition, within in starts(needed, fitted.players).items():
+            alone = {frozenset({name}) for name in coalition}
+            found[coalition] = Fit(
+                work=partial(fitted.fit, coalition, within),
+                keep=partial(fitted.keep, coalition),
+                cost=budget.fit_steps if within is None else budget.joint_fit_steps,
+                after=frozenset() if within is None else frozenset({within, *alone}),
+            )
+        for player in (*map(Player.of, self.case.sites.memories), *self.case.groups):
+            key = ("read", player.name, "position_constant")
+            found[key] = Fit(
+                work=partial(self._constants_by_position, fitted, player),
+                keep=partial(self._ready.__setitem__, key),
+                cost=budget.joint_fit_steps,
+                after=frozenset({frozenset(player.members)}),
+            )
+        for site in self.case.sites.memories:
+            if "contribution" in site.loci and budget.contribution:
+                key = ("contribution", site.name, "optimal_constant")
+                work, keep = partial(self._contribution, site), partial(self._ready.__setitem__, key)
+                found[key] = Fit(work=work, keep=keep, cost=budget.fit_steps)
         return found
 
     def _removal_of_route(self, site: Site) -> Removal | None:
@@ -135,11 +180,15 @@ class Programme:
 
     def _by_position(self, fitted: Fitted, player: Player) -> Conditions:
         """Only where one constant for all positions is not enough: else a constant for each can be worth no more."""
+        key = ("read", player.name, "position_constant")
+        constants = self._ready[key] if key in self._ready else self._constants_by_position(fitted, player)
+        return {key: fitted.edits_by_position(frozenset(player.members), constants)} if constants else {}
+
+    def _constants_by_position(self, fitted: Fitted, player: Player) -> list[Tensor]:
         coalition = frozenset(player.members)
         if fitted.cost_when_tuning(coalition) < LEAST_MARGIN_NATS / 2:
-            return {}
-        edits = fitted.by_position(coalition, self.case.profiles)
-        return {("read", player.name, "position_constant"): edits} if edits else {}
+            return []
+        return fitted.fit_by_position(coalition, self.case.profiles)
 
     def _fixed(self, site: Site, locus: str) -> Conditions:
         point = site.loci["read" if locus == "read" else "contribution"]
@@ -148,11 +197,15 @@ class Programme:
         return {(locus, site.name, name): of for name, of in edits.items()}
 
     def _constant_contribution(self, site: Site) -> list[Edit]:
+        key = ("contribution", site.name, "optimal_constant")
+        (constant,) = self._ready[key] if key in self._ready else self._contribution(site)
+        return [Edit(site.loci["contribution"], Constant(constant))]
+
+    def _contribution(self, site: Site) -> list[Tensor]:
         point = site.loci["contribution"]
         at = self.case.profiles[point]
         removal = Removal(point=point, window=None, start=at.mean, scale=at.rms)
-        (constant,) = fit_removals(self.replayer, self.case.tapes, [removal], self.budget.fit_steps, self.until)
-        return [Edit(point, Constant(constant))]
+        return fit_removals(self.replayer, self.case.tapes, [removal], self.budget.fit_steps, self.until)
 
     def _large_random(self, site: Site) -> Tensor:
         at = self.case.profiles[site.loci["read"]]

@@ -16,6 +16,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from mnemoscope.contracts import Slots
+from mnemoscope.contracts.precision import in_float64
 from mnemoscope.examination.protocol.horizon import Method
 from mnemoscope.examination.protocol.observed import Taken
 from mnemoscope.examination.protocol.placing import placed
@@ -156,9 +157,9 @@ def _memory(state: LayerState, mixer: Mixer | None) -> Float[Tensor, "b *s"]:
     if len(n_rows) != 1:
         raise ValueError(f"its state has no axis of sequences: {[tuple(tensor.shape) for tensor in state.recurrent]}")
     if mixer is None:
-        return torch.cat([tensor.double().flatten(1) for tensor in state.recurrent], dim=1)
-    memory = state.recurrent[0].double()
+        return torch.cat([in_float64(tensor).flatten(1) for tensor in state.recurrent], dim=1)
+    memory = in_float64(state.recurrent[0])
     if mixer.log_scale is None:
         return memory
-    scale = state.recurrent[mixer.log_scale].double().exp()
+    scale = in_float64(state.recurrent[mixer.log_scale]).exp()
     return memory * scale.reshape(*scale.shape, *[1] * (memory.ndim - scale.ndim))

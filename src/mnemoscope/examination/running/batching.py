@@ -8,7 +8,7 @@ interventions that call a module again, each condition runs alone. Losses agree 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +42,14 @@ OF_THE_VALUE_ALONE = (Constant, PositionConstant, Zero, Resample, GateClamp)
 """Interventions that need nothing but what the point produced on the rows of one copy."""
 
 
+class Known(NamedTuple):
+    """What is known of stacks: why there are none, whether rows were tried, and where a stack was compared."""
+
+    alone: str | None
+    tested: bool
+    compared: frozenset[tuple[int, frozenset[Point]]]
+
+
 class Batcher:
     """Runs conditions on a tape, as many at once as fit.
 
@@ -60,6 +68,15 @@ class Batcher:
     def path(self) -> str:
         """Whether conditions share forward passes, for the record."""
         return "stacked where they fit" if self.alone is None else f"one condition at a time: {self.alone}"
+
+    @property
+    def known(self) -> "Known":
+        """What it has found out about stacks by now."""
+        return Known(self.alone, self._tested, frozenset(self._compared))
+
+    def learn(self, known: "Known") -> None:
+        """Take over what another one has found out, and nothing else."""
+        self.alone, self._tested, self._compared = known.alone, known.tested, set(known.compared)
 
     @torch.no_grad()
     def run_many(self, tape: Tape, conditions: Sequence[Sequence[Edit]]) -> list[Scores]:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from mnemoscope.contracts.precision import in_float64
 from mnemoscope.examination.subject.intact import intact
 from mnemoscope.examination.subject.states import LayerState, Part, copied, put_states, states_in
 from mnemoscope.examination.subject.streams import Stream, stream_of
@@ -87,7 +88,7 @@ def self_test(model: nn.Module, tokens: Shaped[Tensor, "b t *d"], split: int | N
         except Exception as error:  # whatever a foreign model objects to
             refused = Way(usable=False, error=None, positions=False, reason=f"the full pass raises {_named(error)}")
             return Continuation(multi=refused, step=refused)
-        scale = float(full.double().std())
+        scale = float(in_float64(full).std())
         if _error(alone, full, scale) <= TOLERANCE:
             reason = "these outputs do not depend on the prefix, so nothing can be tested; give longer or other data"
             powerless = Way(usable=False, error=None, positions=False, reason=reason)
@@ -185,7 +186,7 @@ def _once(
 def _error(output: Tensor, full: Tensor, scale: float) -> float:
     if output.shape != full.shape:
         raise ValueError(f"outputs of shape {tuple(output.shape)} in place of {tuple(full.shape)}")
-    difference = float((output.double() - full.double()).abs().max())
+    difference = float((in_float64(output) - in_float64(full)).abs().max())
     return float("inf") if difference != difference else difference / max(scale, 1e-30)
 
 

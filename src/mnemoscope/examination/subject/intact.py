@@ -26,6 +26,7 @@ def intact(model: nn.Module) -> Iterator[Held]:
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    mps_state = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     before = Held(model)
     model.eval()
     try:
@@ -39,6 +40,8 @@ def intact(model: nn.Module) -> Iterator[Held]:
         torch.set_rng_state(torch_state)
         if cuda_states:
             torch.cuda.set_rng_state_all(cuda_states)
+        if mps_state is not None:
+            torch.mps.set_rng_state(mps_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
         random.setstate(python_state)
         _restore_buffers(buffers, values)

@@ -20,9 +20,9 @@ def is_compiled(module: nn.Module) -> bool:
 
 
 def original(model: nn.Module) -> nn.Module:
-    """The module that was compiled; the module itself, if it was not."""
-    while is_compiled(model):
-        model = model.get_submodule("_orig_mod")
+    """The module that was compiled, or that data-parallel training wraps; the module itself, if it was not."""
+    while is_compiled(model) or isinstance(model, nn.parallel.DistributedDataParallel):
+        model = model.get_submodule("_orig_mod" if is_compiled(model) else "module")
     return model
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import Batch
+from mnemoscope.contracts.precision import in_float64
 from mnemoscope.examination.subject.losses import Scores
 
 
@@ -68,8 +69,8 @@ class VectorLoss:
         # A number counts for as much as it does in its sequence's mean.
         counts = [(~part.isnan()).float().flatten(1).sum(1) for part in targets]
         weights = [(~part.isnan()) / n[:, None, None] for part, n in zip(targets, counts, strict=True)]
-        total = torch.stack([weight.double().sum((0, 1)) for weight in weights]).sum(0)
-        summed = [(w * part.nan_to_num()).double().sum((0, 1)) for w, part in zip(weights, targets, strict=True)]
+        total = torch.stack([in_float64(weight).sum((0, 1)) for weight in weights]).sum(0)
+        summed = [in_float64(w * part.nan_to_num()).sum((0, 1)) for w, part in zip(weights, targets, strict=True)]
         mean = (torch.stack(summed).sum(0) / total).nan_to_num()
         best = torch.logit(mean) if self.kind == "bits" else mean
         # Of a bit that never changes the log-odds are infinite, and the loss is 0.
@@ -88,7 +89,7 @@ class VectorLoss:
 
 def variance(batches: Sequence[Any]) -> float:
     """The mean variance of the scored numbers of each output; 1 where they do not vary."""
-    targets = torch.cat([_targets(batch).flatten(0, 1) for batch in batches]).double()
+    targets = in_float64(torch.cat([_targets(batch).flatten(0, 1) for batch in batches]))
     mean = targets.nanmean(0)
     found = float((targets - mean).square().nanmean())
     return found if found > 0 else 1.0

@@ -5,19 +5,31 @@
 """
 
 from mnemoscope.experiments.folding.anywhere import ConstantOutput, fold
-from mnemoscope.experiments.folding.equivalence import Speeds, equivalence, sizes, speeds
+from mnemoscope.experiments.folding.equivalence import (
+    Speeds,
+    decode_speeds,
+    equivalence,
+    increase,
+    losses,
+    sizes,
+    speeds,
+)
 from mnemoscope.experiments.folding.fitting import Fit, Way, fitted
-from mnemoscope.experiments.folding.stacks import folded_stack
+from mnemoscope.experiments.folding.stacks import folded_stack, shortened_stack
 
 __all__ = [
     "ConstantOutput",
     "Fit",
     "Speeds",
     "Way",
+    "decode_speeds",
     "equivalence",
     "fitted",
     "fold",
     "folded_stack",
+    "increase",
+    "losses",
+    "shortened_stack",
     "sizes",
     "speeds",
 ]

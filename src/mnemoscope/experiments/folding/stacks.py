@@ -1,4 +1,4 @@
-"""What is left of a memory in one of our stacks, and the stack in which it stands.
+"""What is left of a memory in one of our stacks, and the stack in which it stands; attention with a shorter window.
 
 A gate behind the read stays, with the vector where it was; a memory whose output is a constant once its read is one
 becomes that vector. A memory whose output also depends on its input in another way (a skip within it, say) cannot be
@@ -16,7 +16,18 @@ from torch.nn import functional as F
 
 from mnemoscope.experiments.folding.anywhere import constant_of
 from mnemoscope.experiments.folding.fitting import Fit
-from mnemoscope.memories import GLA, MLSTM, Bank, EnergyBank, GatedDelta, Omega, OmegaMlp, Retention
+from mnemoscope.memories import (
+    GLA,
+    MLSTM,
+    Attention,
+    AttentionConfig,
+    Bank,
+    EnergyBank,
+    GatedDelta,
+    Omega,
+    OmegaMlp,
+    Retention,
+)
 from mnemoscope.memories.parts import NORM_EPSILON
 from mnemoscope.models import FoldedConfig, ParallelConfig, SerialConfig, Stack, build
 
@@ -39,15 +50,52 @@ def folded_stack(stack: Stack, fit: Fit) -> Stack:
         ValueError: a memory that is the context of attention, or whose output depends on more than its read and gate.
     """
     left = left_of(stack.get_submodule(fit.owner), fit)
-    block, *path = fit.owner.removeprefix("blocks.").split(".")
-    mixers = list(stack.config.mixers)
-    mixers[int(block)] = _replaced(mixers[int(block)], [part for part in path[1:] if part != "inner"], left, fit.owner)
-    folded = build(dataclasses.replace(stack.config, mixers=tuple(mixers)), seed=0)
-    like = stack.head.weight
     kept = {name: value for name, value in stack.state_dict().items() if not name.startswith(f"{fit.owner}.")}
-    folded.to(like.device, like.dtype)
-    folded.load_state_dict(kept | {f"{fit.owner}.{name}": value for name, value in left.weights.items()})
-    return folded.train(stack.training)
+    weights = kept | {f"{fit.owner}.{name}": value for name, value in left.weights.items()}
+    return _with_mixer(stack, fit.owner, left.config, weights)
+
+
+def shortened_stack(stack: Stack, owner: str, window: int) -> Stack:
+    """A stack of its own, with the same weights, whose attention looks at the last `window` tokens alone.
+
+    Attention keeps the tokens that it looks at, so a shorter window is a setting of it, and its state is bounded. What
+    a recurrent memory has summed up cannot be told apart again, so its history cannot be cut by a setting.
+
+    Args:
+        stack: stays as it is.
+        owner: path of the attention's module.
+        window: tokens, the present one included; fewer than it looks at now.
+
+    Raises:
+        ValueError: another module than attention, or a window that is not shorter.
+    """
+    attention = stack.get_submodule(owner)
+    if not isinstance(attention, Attention):
+        raise ValueError(
+            f"window: only attention keeps its tokens and can be given a shorter window; {owner} is "
+            f"{type(attention).__name__}, whose state sums up all it has seen; fold or delete it, or train with "
+            "another memory"
+        )
+    config = attention.config
+    if window < 1 or window >= (config.window or window + 1):
+        most = "all tokens" if config.window is None else f"{config.window} tokens"
+        raise ValueError(
+            f"window: the window of {owner} must be at least 1 token and shorter than now ({most}), got {window}"
+        )
+    smallest = None if config.smallest_window is None else min(config.smallest_window, window)
+    config = dataclasses.replace(config, window=window, smallest_window=smallest)
+    return _with_mixer(stack, owner, config, stack.state_dict())
+
+
+def _with_mixer(stack: Stack, owner: str, config: FoldedConfig | AttentionConfig, weights: dict[str, Any]) -> Stack:
+    """A stack with another part at a path, and these weights."""
+    block, *path = owner.removeprefix("blocks.").split(".")
+    mixers = list(stack.config.mixers)
+    mixers[int(block)] = _replaced(mixers[int(block)], [part for part in path[1:] if part != "inner"], config, owner)
+    changed = build(dataclasses.replace(stack.config, mixers=tuple(mixers)), seed=0)
+    changed.to(stack.head.weight.device, stack.head.weight.dtype)
+    changed.load_state_dict(weights)
+    return changed.train(stack.training)
 
 
 def left_of(memory: nn.Module, fit: Fit) -> Left:
@@ -116,15 +164,15 @@ def _before(form: Any, rows: Float[Tensor, "p ..."], gate: nn.Linear, out: nn.Li
     return Left(config, weights)
 
 
-def _replaced(mixer: Any, path: Sequence[str], left: Left, owner: str) -> Any:
-    """A mixer's configuration with one of its parts folded."""
+def _replaced(mixer: Any, path: Sequence[str], config: FoldedConfig | AttentionConfig, owner: str) -> Any:
+    """A mixer's configuration with another one of its parts."""
     if not path:
-        return left.config
+        return config
     if not isinstance(mixer, ParallelConfig | SerialConfig):
         raise ValueError(
             f"fold: {owner} is read as the context of attention, which a constant cannot be; take the block's memory "
             "out of the layout and train again"
         )
     part = path[0]
-    inner = _replaced(getattr(mixer, part), path[1:], left, owner)
+    inner = _replaced(getattr(mixer, part), path[1:], config, owner)
     return dataclasses.replace(mixer, **{part: inner})

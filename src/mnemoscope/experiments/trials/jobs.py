@@ -20,6 +20,7 @@ class Job:
         folder: of the run, seen by whoever reads the results.
         budget: of the examination.
         local_window: see `examine`; the same for all arms, so that they are asked the same question.
+        device: where it is trained and examined, for instance "cpu" or "cuda".
     """
 
     arm: str
@@ -28,11 +29,22 @@ class Job:
     folder: Path
     budget: Budget
     local_window: int | None = None
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
         """Arm and seed."""
         return f"{self.arm} seed {self.seed}"
+
+    @property
+    def place(self) -> Path:
+        """The run's folder."""
+        return self.folder
+
+    @property
+    def threads(self) -> int | None:
+        """CPU threads that the recipe names."""
+        return self.recipe.train.threads
 
     @property
     def is_finished(self) -> bool:
@@ -52,8 +64,8 @@ def run_job(job: Job) -> None:
     run = RunDirectory(job.folder)
     if not (run.manifest_path.exists() and run.read_manifest().exit_state == "finished"):
         begun = run.begun
-        result = train_recipe(job.recipe, job.folder, resume=begun, progress=False)
+        result = train_recipe(job.recipe, job.folder, resume=begun, progress=False, device=job.device)
         if result.exit_state == "interrupted":
             raise KeyboardInterrupt
     if not run.verdicts_path.exists():
-        examine_run(job.folder, job.budget, job.local_window)
+        examine_run(job.folder, job.budget, job.local_window, device=job.device)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mnemoscope.contracts.names import check_folder_name
 from mnemoscope.examination import Budget
 from mnemoscope.experiments.trials.jobs import Job
 from mnemoscope.runs.trial import ClaimRecord, Trial
@@ -23,6 +24,9 @@ class Arm:
     name: str
     recipe: Recipe
     seeds: int | None = None
+
+    def __post_init__(self) -> None:
+        check_folder_name("trial: the name of an arm", self.name)
 
 
 @dataclass(frozen=True, kw_only=True)

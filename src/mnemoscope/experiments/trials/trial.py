@@ -1,18 +1,20 @@
 """Running a trial: every run of every arm, whatever is missing; then what they say together.
 
-FOLDER/control/seed-0/      a run directory with its verdicts.json
-FOLDER/trial.json           what all runs that are finished say, rewritten after each
+FOLDER/control/seed-0/                 a run directory with its verdicts.json
+FOLDER/control/seed-0.attempts.json    the processes that worked on it
+FOLDER/trial.json                      what all runs that are finished say, rewritten after each
 """
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from mnemoscope.contracts.written import write_calls
 from mnemoscope.experiments.calibrate import versions
+from mnemoscope.experiments.executors import Executor, LocalPool
 from mnemoscope.experiments.trained.truth import all_memories
 from mnemoscope.experiments.trials.acceptance import compare, pooled
-from mnemoscope.experiments.trials.executors import Executor, LocalPool
 from mnemoscope.experiments.trials.jobs import Job, run_job
 from mnemoscope.experiments.trials.plan import Arm, TrialPlan
 from mnemoscope.models import build
@@ -26,7 +28,13 @@ Say = Callable[[str], None]
 
 
 def run_trial(
-    plan: TrialPlan, folder: str | Path, say: Say, *, executor: Executor | None = None, command: str = ""
+    plan: TrialPlan,
+    folder: str | Path,
+    say: Say,
+    *,
+    executor: Executor | None = None,
+    command: str = "",
+    device: str = "cpu",
 ) -> Trial:
     """Train and examine what is missing, and say what all of it says.
 
@@ -39,13 +47,14 @@ def run_trial(
         say: told what happens.
         executor: where; None for local processes.
         command: that makes it, for the record.
+        device: where every run is trained and examined, for instance "cpu" or "cuda".
 
     Raises:
         ValueError: a folder that holds runs of other recipes, or a remedy that the model has no place for.
         KeyboardInterrupt: what is finished is kept, and the same call goes on.
     """
     folder = Path(folder)
-    jobs = plan.jobs(folder)
+    jobs = [replace(job, device=device) for job in plan.jobs(folder.absolute())]
     _check_recipes(jobs)
     _check_remedies(plan)
     folder.mkdir(parents=True, exist_ok=True)

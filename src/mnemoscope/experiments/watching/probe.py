@@ -23,6 +23,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from mnemoscope.contracts.precision import in_float64
 from mnemoscope.examination.interventions.reads import Constant
 from mnemoscope.examination.protocol.evidence import measure
 from mnemoscope.examination.running.editing import Edit, edited
@@ -204,7 +205,7 @@ class _Passes:
         for batch in self.batches:
             self.begin()
             with edited(self.modules, edits):
-                losses.append(score(self.loss, self.model, batch).per_sequence.double())
+                losses.append(in_float64(score(self.loss, self.model, batch).per_sequence))
         return float(torch.cat(losses).mean())
 
 

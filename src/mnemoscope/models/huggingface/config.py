@@ -6,6 +6,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from transformers import PreTrainedConfig
 
+from mnemoscope.models.folded import FoldedConfig
+from mnemoscope.models.mixers import MixerConfig, ParallelConfig, SerialConfig
 from mnemoscope.models.stack import StackConfig
 
 MODEL_TYPE = "mnemoscope"
@@ -16,8 +18,9 @@ _STACK = TypeAdapter(StackConfig)
 class MnemoscopeConfig(PreTrainedConfig):
     """A stack of tokens.
 
-    `hidden_size`, `num_hidden_layers` and `max_position_embeddings` (None: no longest sequence), which other programs
-    ask for, follow from the stack.
+    `hidden_size`, `num_hidden_layers` and `max_position_embeddings`, which other programs ask for, follow from the
+    stack. The last is that of learned positions, or of a memory folded into a vector for each position; None where
+    there is no longest sequence.
 
     Args:
         stack: the settings of a `StackConfig` as plain JSON.
@@ -50,7 +53,7 @@ class MnemoscopeConfig(PreTrainedConfig):
             config = self.stack_config()
             self.vocab_size, self.tie_word_embeddings = config.vocab_size, config.tie_embeddings
             self.hidden_size, self.num_hidden_layers = config.d_model, len(config.mixers)
-            self.max_position_embeddings = config.max_tokens
+            self.max_position_embeddings = _longest(config)
 
     @classmethod
     def of(cls, stack: StackConfig) -> "MnemoscopeConfig":
@@ -83,3 +86,21 @@ class MnemoscopeConfig(PreTrainedConfig):
                 "model class; keep it as a run, or save it with mnemoscope.models.save_model"
             )
         return stack
+
+
+def _longest(config: StackConfig) -> int | None:
+    """Tokens of the longest sequence; None where there is none."""
+    most = [n for mixer in config.mixers for n in _positions(mixer)] + [config.max_tokens]
+    return min((n for n in most if n is not None), default=None)
+
+
+def _positions(mixer: MixerConfig) -> list[int | None]:
+    match mixer:
+        case FoldedConfig():
+            return [mixer.positions]
+        case ParallelConfig():
+            return _positions(mixer.memory) + _positions(mixer.beside)
+        case SerialConfig():
+            return _positions(mixer.first) + _positions(mixer.second)
+        case _:
+            return []

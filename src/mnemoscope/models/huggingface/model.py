@@ -4,7 +4,7 @@ Weights have the names they have in the stack, behind "stack.". What is remember
 state (`StackCache`): a prompt is read by the parallel form, every further token by `step`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -36,6 +36,7 @@ class MnemoscopePreTrainedModel(PreTrainedModel):
         super().__init__(config)
         self.stack = _built(config.stack_config())
         self.gradient_checkpointing = False
+        self._step: Callable[..., Any] = step_blocks
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -54,6 +55,31 @@ class MnemoscopePreTrainedModel(PreTrainedModel):
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         """Another head."""
         self.stack.head = new_embeddings
+
+    def compile_step(self, backend: str = "inductor") -> None:
+        """Compile what reads one token behind a cache, where `generate` spends its time; a prompt is read as before.
+
+        Compiling happens at the first token that is decoded, and again for another number of rows, another dtype, or
+        with gradients; it takes a C++ compiler and from seconds to minutes, so it pays for many tokens. Figures come
+        out with other rounding. A copy of the model, or one loaded anew, is compiled by a call of its own.
+
+        Args:
+            backend: of `torch.compile`.
+
+        Raises:
+            ValueError: a state that grows with the tokens, which would be compiled anew for each of them.
+        """
+        growing = [
+            f"blocks.{index}"
+            for index, block in enumerate(self.stack.blocks)
+            if block.mixer.state_bytes(1, 1) != block.mixer.state_bytes(1, 2)
+        ]
+        if growing:
+            raise ValueError(
+                f"{type(self).__name__}.compile_step: every block must have a state of one size, got "
+                f"{', '.join(growing)} that remember every token; give attention a window, or leave the model as it is"
+            )
+        self._step = torch.compile(step_blocks, backend=backend)
 
     def read(
         self, tokens: Tokens, mask: Mask | None, cache: Cache | None, use_cache: bool | None
@@ -132,15 +158,15 @@ class MnemoscopePreTrainedModel(PreTrainedModel):
     ) -> tuple[Float[Tensor, "b t d"], StackState]:
         """Rows that have seen equally many tokens; without `keep` the state says nothing."""
         n_seen, n_new = (0 if state is None else state.n_tokens), tokens.shape[1]
-        x, states, alone = self.stack.embed(tokens, n_seen), [], state is not None and n_new == 1
-        if alone:
-            x = x.squeeze(1)
-        before = [None] * len(self.stack.blocks) if state is None else state.blocks
+        x = self.stack.embed(tokens, n_seen)
+        if state is not None and n_new == 1:
+            hidden, blocks = self._step(self.stack, x.squeeze(1), state.blocks)
+            return hidden.unsqueeze(1), StackState(blocks, n_seen + 1)
+        states, before = [], [None] * len(self.stack.blocks) if state is None else state.blocks
         for block, held in zip(self.stack.blocks, before, strict=True):
-            x, held = block.step(x, held) if alone else self._through(block, x, held)
+            x, held = self._through(block, x, held)
             states.append(held if keep else None)
-        x = self.stack.norm(x)
-        return x.unsqueeze(1) if alone else x, StackState(tuple(states), n_seen + n_new)
+        return self.stack.norm(x), StackState(tuple(states), n_seen + n_new)
 
     def _through(self, block: Block, x: Float[Tensor, "b t d"], state: Any) -> tuple[Float[Tensor, "b t d"], Any]:
         if not (self.gradient_checkpointing and self.training):
@@ -235,6 +261,20 @@ class MnemoscopeForCausalLM(MnemoscopePreTrainedModel, GenerationMixin):
     def _supports_default_dynamic_cache(cls) -> bool:
         """No: keys and values are not what a stack remembers, so `forward` makes the cache."""
         return False
+
+
+def step_blocks(
+    stack: Stack, x: Float[Tensor, "b d"], states: tuple[Any, ...]
+) -> tuple[Float[Tensor, "b d"], tuple[Any, ...]]:
+    """One embedded token through all blocks: what the head reads, and what is remembered.
+
+    A function of the stack and not of the model, so that a compiled one holds no weights.
+    """
+    after: list[Any] = []
+    for block, held in zip(stack.blocks, states, strict=True):
+        x, held = block.step(x, held)
+        after.append(held)
+    return stack.norm(x), tuple(after)
 
 
 def _built(config: StackConfig) -> Stack:

@@ -16,6 +16,7 @@ from mnemoscope.training.config import TrainConfig
 from mnemoscope.training.loss import is_scored
 from mnemoscope.training.objective import objective_of
 from mnemoscope.training.randomness import forked_rng, rng_state, set_rng_state
+from mnemoscope.training.ranks import ALONE, Ranks
 from mnemoscope.training.remedies import Computed, Treatment
 
 Result = TypeVar("Result")
@@ -31,6 +32,7 @@ class Course:
         config: of the training.
         device: the model's.
         treatments: of the remedies that are on the model.
+        ranks: the processes that compute a step together.
     """
 
     model: nn.Module
@@ -38,26 +40,40 @@ class Course:
     config: TrainConfig
     device: torch.device
     treatments: tuple[Treatment, ...] = ()
+    ranks: Ranks = ALONE
 
     def compute(
         self, inputs: Tensor, targets: Tensor, run: Callable[[Tensor], Float[Tensor, "b t vocab"]] | None = None
     ) -> Computed:
-        """The task's loss on a batch.
+        """The task's loss on a batch; of several processes, each on its rows.
 
         Args:
-            inputs: on any device.
+            inputs: the whole batch, on any device.
             targets: on any device.
             run: from inputs to logits; None for the model itself.
         """
+        share = row_share = 1.0
+        if self.ranks.strategy is not None:
+            whole = targets
+            inputs, targets = self.ranks.own(inputs, targets)
+            share, row_share = float(is_scored(targets).sum() / is_scored(whole).sum()), len(targets) / len(whole)
         inputs, targets = inputs.to(self.device), targets.to(self.device)
-        loss = objective_of(self.task, self.config.loss).loss
+        loss = objective_of(self.task, self.config.loss).loss if share else _nothing
 
         def logits() -> Float[Tensor, "b t vocab"]:
             return logits_of(self.model, inputs) if run is None else run(inputs)
 
         again = self.repeated(lambda: loss(logits(), targets))
         found = logits()
-        return Computed(inputs=inputs, targets=targets, logits=found, loss=loss(found, targets), again=again)
+        return Computed(
+            inputs=inputs,
+            targets=targets,
+            logits=found,
+            loss=loss(found, targets),
+            again=again,
+            share=share,
+            row_share=row_share,
+        )
 
     def repeated(self, compute: Callable[[], Result]) -> Callable[[], Result]:
         """What computes again with the random numbers that come next, and leaves those as it found them."""
@@ -78,9 +94,14 @@ class Course:
             task: whose sequences were seen; None for the run's own.
         """
         task = task or self.task
-        beside = objective_of(task, self.config.loss).beside(computed.logits, computed.targets).item()
-        scored = int(is_scored(computed.targets).sum()) / len(computed.targets)
-        return figures(computed.loss.item(), beside, scored, task, "train")
+        scored = int(is_scored(computed.targets).sum())
+        objective = objective_of(task, self.config.loss)
+        beside = objective.beside(computed.logits, computed.targets).item() if scored else 0.0
+        loss, n_rows = computed.loss.item(), float(len(computed.targets))
+        if self.ranks.strategy is not None:
+            own = (computed.share * loss, computed.share * beside, float(scored), n_rows)
+            loss, beside, scored, n_rows = self.ranks.totals(own)
+        return figures(loss, beside, scored / n_rows, task, "train")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +146,8 @@ class Lesson(ABC):
 
     def evaluate(self) -> dict[str, float]:
         """Figures on validation sequences; see `mnemoscope.training.batches.evaluate`."""
-        return evaluate(self.course.model, self.course.task, self.course.config, self.course.device)
+        course = self.course
+        return evaluate(course.model, course.task, course.config, course.device, course.ranks)
 
     def state(self) -> dict[str, Tensor]:
         """What a resumed training needs to go on to the bit."""
@@ -141,3 +163,8 @@ class Lesson(ABC):
             raise ValueError(
                 f"{type(self).__name__}: has no state, got {', '.join(state)}; resume the run's own lesson"
             )
+
+
+def _nothing(logits: Tensor, targets: Tensor) -> Float[Tensor, ""]:
+    """The loss of rows of which nothing is scored: 0, with a graph."""
+    return 0.0 * logits.float().sum()

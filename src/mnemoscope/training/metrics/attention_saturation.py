@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts.precision import in_float64
+
 THRESHOLD = 0.01
 N_FORCED = 2
 """First queries that may have one choice only: one where a token sees itself, two where it sees what came before."""
@@ -26,7 +28,7 @@ N_FORCED = 2
 @torch.no_grad()
 def jacobian_norm(weights: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
     """Frobenius norm of the softmax's Jacobian at each row of weights; in float64, since the terms all but cancel."""
-    p = weights.double()
+    p = in_float64(weights)
     square = p.square()
     second, third = square.sum(-1), (square * p).sum(-1)
     return (second - 2 * third + second.square()).clamp_min(0).sqrt()
@@ -47,4 +49,5 @@ def attention_saturation(weights: Float[Tensor, "*b q n"], threshold: float = TH
     counted[..., :N_FORCED] &= ~forced
     if not bool(counted.any()):
         return None
-    return float((jacobian_norm(weights) < threshold)[counted].double().mean())
+    saturated = jacobian_norm(weights) < threshold
+    return float(in_float64(saturated[counted.to(saturated.device)]).mean())

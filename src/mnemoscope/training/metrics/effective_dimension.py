@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts.precision import in_float64
 from mnemoscope.training.metrics.sampling import evenly
 
 EXPLAINED = 0.95
@@ -40,7 +41,7 @@ class EffectiveDimension(NamedTuple):
 def effective_dimension(vectors: Float[Tensor, "n d"]) -> EffectiveDimension:
     """Effective dimension of n vectors, in float64."""
     n, d = vectors.shape
-    values = vectors.detach()[evenly(n, MOST_ROWS, vectors.device)].double()
+    values = in_float64(vectors.detach()[evenly(n, MOST_ROWS, vectors.device)])
     rounding = torch.finfo(vectors.dtype).eps * values.square().sum().sqrt()
     values = values - values.mean(0)
     gram = values.T @ values if len(values) >= d else values @ values.T

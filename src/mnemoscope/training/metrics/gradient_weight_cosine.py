@@ -19,6 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mnemoscope.contracts.precision import in_float64
+
 
 class GradientWeightCosine(NamedTuple):
     """Cosines, in [-1, 1].
@@ -56,7 +58,7 @@ def gradient_weight_cosine(parameters: Iterable[tuple[str, nn.Parameter]]) -> Gr
 
 
 def _products(weight: Tensor, gradient: Tensor) -> Tensor:
-    w, g = weight.detach().flatten().double(), gradient.flatten().double()
+    w, g = in_float64(weight.detach().flatten()), in_float64(gradient.flatten())
     return torch.stack([-(g @ w), g @ g, w @ w])
 
 

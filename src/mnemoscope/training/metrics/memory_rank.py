@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts.precision import in_float64
 from mnemoscope.training.metrics.sampling import evenly
 
 SMALLEST_SIDE = 4
@@ -39,7 +40,7 @@ def memory_rank(state: Float[Tensor, "b *s"]) -> float | None:
     if state.ndim < 3 or min(state.shape[-2:]) < SMALLEST_SIDE:
         return None
     matrices = state.flatten(0, -3)
-    matrices = matrices[evenly(len(matrices), MOST_MATRICES, state.device)].double()
+    matrices = in_float64(matrices[evenly(len(matrices), MOST_MATRICES, state.device)])
     gram = matrices @ matrices.mT if matrices.shape[1] <= matrices.shape[2] else matrices.mT @ matrices
     values = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
     total = values.sum(-1, keepdim=True)

@@ -27,6 +27,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts.precision import in_float64
+
 DEAD, SATURATED = 0.01, 0.99
 
 
@@ -56,9 +58,9 @@ def raw_gate(raw: Float[Tensor, "*n"], used: Float[Tensor, "*n"]) -> RawGate:
         used: as the network used it.
     """
     g = raw.float()
-    flags = torch.stack([g < DEAD, g > SATURATED, used > raw]).flatten(1).double().mean(1)
+    flags = in_float64(torch.stack([g < DEAD, g > SATURATED, used > raw]).flatten(1)).mean(1)
     std, mean = torch.std_mean(g, correction=0)
-    return RawGate(*torch.cat([torch.stack([mean, std]).double(), flags]).tolist())
+    return RawGate(*torch.cat([in_float64(torch.stack([mean, std])), flags]).tolist())
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mnemoscope.contracts import IGNORE
+from mnemoscope.contracts.precision import in_float64
 from mnemoscope.training.metrics.sampling import evenly
 
 MOST_ROWS = 2048
@@ -52,4 +53,4 @@ def softmax_collapse(logits: Float[Tensor, "*b vocab"], targets: Int[Tensor, "*b
     z = z - z.amax(-1, keepdim=True)
     total = z.exp().sum(-1)
     losses = total.log() - z.gather(1, targets[rows].unsqueeze(1)).squeeze(1)
-    return SoftmaxCollapse(*torch.stack([total == 1, losses == 0]).double().mean(1).tolist())
+    return SoftmaxCollapse(*in_float64(torch.stack([total == 1, losses == 0])).mean(1).tolist())

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts.precision import in_float64
+
 
 @torch.no_grad()
 def state_norm(states: Float[Tensor, "b t *s"]) -> float:
@@ -23,7 +25,7 @@ def state_norm(states: Float[Tensor, "b t *s"]) -> float:
     Args:
         states: after every token.
     """
-    return float(states[:, -1].flatten(1).double().norm(dim=-1).mean())
+    return float(in_float64(states[:, -1].flatten(1)).norm(dim=-1).mean())
 
 
 @torch.no_grad()
@@ -37,4 +39,4 @@ def relative_update(states: Float[Tensor, "b t *s"]) -> float | None:
     before = flat[:, :-1].norm(dim=-1)
     change = (flat[:, 1:] - flat[:, :-1]).norm(dim=-1)
     written = before > 0
-    return float((change[written] / before[written]).double().mean()) if bool(written.any()) else None
+    return float(in_float64(change[written] / before[written]).mean()) if bool(written.any()) else None

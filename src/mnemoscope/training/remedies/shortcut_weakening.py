@@ -67,17 +67,17 @@ class ShortcutWeakeningTreatment(Treatment):
         layers = find_projections(model, remedy.sites).values()
         self._weights = [weight for layer in layers for weight in weights_of(layer)]
         self._before: list[Tensor] = []
-        self.register_buffer("alpha", torch.ones((), dtype=torch.float64))
+        self.register_buffer("alpha", torch.ones(()))
 
     @torch.no_grad()
     def on_step(self, step: int, steps: int) -> None:
         """Bring the weights to the scale of the step."""
         super().on_step(step, steps)
-        alpha, before = 1 - self.strength, self.alpha.item()
+        before = self.alpha.item()
+        alpha = self.alpha.fill_(1 - self.strength).item()
         if alpha != before:
             for weight in self._weights:
                 weight *= alpha / before
-            self.alpha.fill_(alpha)
         self._before = [weight.clone() for weight in self._weights] if self.strength > 0 else []
 
     @torch.no_grad()

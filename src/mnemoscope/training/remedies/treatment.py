@@ -30,6 +30,8 @@ class Computed:
         loss: the task's mean loss, a scalar.
         again: the task's loss of one more forward pass on the same batch with the same random numbers; hooks that were
             added in between act on it.
+        share: of the scored targets of the step's whole batch, those that are this process's; 1 for one process.
+        row_share: of its sequences.
     """
 
     inputs: Tensor
@@ -37,6 +39,8 @@ class Computed:
     logits: Float[Tensor, "b t vocab"]
     loss: Float[Tensor, ""]
     again: Callable[[], Float[Tensor, ""]]
+    share: float = 1.0
+    row_share: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

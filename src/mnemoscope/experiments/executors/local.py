@@ -1,46 +1,25 @@
-"""Where the runs of a trial are computed. A run leaves everything in its folder, so an executor returns nothing."""
+"""A pool of processes on this machine."""
 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import NamedTuple, Protocol, cast
+from typing import Any, Generic, NamedTuple, cast
 
-import torch
-
-from mnemoscope.experiments.trials.jobs import Job
-
-Work = Callable[[Job], None]
+from mnemoscope.experiments.executors.attempts import attempt, set_threads
+from mnemoscope.experiments.executors.contract import RETRIES, Ended, J, Work
 
 
-class Ended(NamedTuple):
-    """A job that ended; `failure` is empty, or says in a line why it is not finished."""
-
-    job: Job
-    failure: str
-
-
-class Executor(Protocol):
-    """Something that runs jobs: local processes, a cluster."""
-
-    def run(self, jobs: Sequence[Job], work: Work) -> Iterator[Ended]:
-        """Run `work(job)` for all jobs, each in a process of its own, and report each when it ends, in any order.
-
-        A job that fails, or whose process dies, does not keep the others from being run. `work` is a function of a
-        module (it is sent by name). Leaving the iterator, also by an error or Ctrl-C, stops what still runs: a job gets
-        the time to write a checkpoint.
-        """
-        ...
-
-
-class _Running(NamedTuple):
-    job: Job
+class _Running(NamedTuple, Generic[J]):
+    job: J
     process: SpawnProcess
     answer: "Connection[str, str]"
 
@@ -51,35 +30,46 @@ class LocalPool:
 
     Args:
         processes: at once; None for one per CPU core: small trainings gain little from a second thread.
-        threads: CPU threads of each where a recipe names none; None to share the cores out.
+        threads: CPU threads of each where a job is fixed to none; None to share the cores out.
+        retries: how often a job is begun again whose process died without a word.
     """
 
     processes: int | None = None
     threads: int | None = None
+    retries: int = RETRIES
 
     def __post_init__(self) -> None:
         for name in ("processes", "threads"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"LocalPool.{name} must be None or at least 1, got {value}")
+        if self.retries < 0:
+            raise ValueError(f"LocalPool.retries must be at least 0, got {self.retries}")
 
-    def run(self, jobs: Sequence[Job], work: Work) -> Iterator[Ended]:
+    def run(self, jobs: Sequence[J], work: Work[J]) -> Iterator[Ended[J]]:
         """See `Executor.run`."""
         at_once = self.processes or os.cpu_count() or 1
         threads = self.threads or max(1, (os.cpu_count() or 1) // at_once)
-        waiting, running = list(jobs), list[_Running]()
+        waiting, running, deaths = list(jobs), list[_Running[J]](), Counter[str]()
         try:
             while waiting or running:
                 while waiting and len(running) < at_once:
-                    running.append(_start(waiting.pop(0), work, threads))
+                    job = waiting.pop(0)
+                    running.append(_start(job, work, job.threads or threads))
                 done = set(wait([each.process.sentinel for each in running]))
                 for each in [each for each in running if each.process.sentinel in done]:
                     running.remove(each)
-                    yield Ended(each.job, _failure(each))
+                    failure = _failure(each)
+                    deaths[each.job.name] += failure is None
+                    if failure is None and deaths[each.job.name] <= self.retries:
+                        print(f"{each.job.name}: {_death(each)}; it is begun again", file=sys.stderr, flush=True)
+                        waiting.append(each.job)
+                    else:
+                        yield Ended(each.job, _death(each) if failure is None else failure)
         finally:
             _stop(running)
 
 
-def _start(job: Job, work: Work, threads: int) -> _Running:
+def _start(job: J, work: Work[J], threads: int) -> _Running[J]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = multiprocessing.Pipe(duplex=False)
     process = context.Process(target=_child, args=(work, job, threads, theirs), name=job.name)
@@ -88,19 +78,17 @@ def _start(job: Job, work: Work, threads: int) -> _Running:
     return _Running(job, process, cast("Connection[str, str]", ours))
 
 
-def _child(work: Work, job: Job, threads: int, answer: "Connection[str, str]") -> None:
+def _child(work: Work[J], job: J, threads: int, answer: "Connection[str, str]") -> None:
     """The whole life of a worker, which ends with its parent."""
     threading.Thread(target=_follow_parent, daemon=True).start()
-    torch.set_num_threads(threads)
+    set_threads(threads)
     try:
-        work(job)
-    except KeyboardInterrupt:
-        answer.send("interrupted; the same command goes on from its last checkpoint")
-    except BaseException as error:  # whatever it is, the parent must hear of it and the other jobs go on
+        outcome = attempt(work, job)
+        print(outcome.trace, end="", file=sys.stderr)
+        answer.send(outcome.failure)
+    except BaseException as error:  # a job that exits, or a lease that cannot be written
         traceback.print_exc()
         answer.send(f"{type(error).__name__}: {error}")
-    else:
-        answer.send("")
     finally:
         answer.close()
 
@@ -110,17 +98,22 @@ def _follow_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
 
-def _failure(each: _Running) -> str:
+def _failure(each: _Running[J]) -> str | None:
+    """What a process that ended said; None where it died without a word."""
     each.process.join()
     with each.answer, suppress(EOFError):  # a process that was killed closes its end without a word
         return str(each.answer.recv())
+    return None
+
+
+def _death(each: _Running[J]) -> str:
     return f"its process ended with exit code {each.process.exitcode} before it could say why (killed, out of memory?)"
 
 
-def _stop(running: Sequence[_Running]) -> None:
+def _stop(running: Sequence[_Running[Any]]) -> None:
     """Ask every process to stop; a training writes a checkpoint before it does."""
     for each in running:
         each.process.terminate()
