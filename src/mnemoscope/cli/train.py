@@ -53,6 +53,7 @@ class Train:
     def run(self) -> int:
         """Train; 0 if finished, 1 if a signal stopped it."""
         from mnemoscope.experiments.recipes import find_recipe, treated_with, with_changes
+        from mnemoscope.models import reads_vectors
         from mnemoscope.training import train_recipe
 
         recipe = with_changes(find_recipe(self.recipe), layout=self.layout, steps=self.steps, seed=self.seed)
@@ -64,7 +65,7 @@ class Train:
             return 1
         figures = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.validation.items())
         print(f"{self.out}: {result.step} steps in {result.seconds:.0f} s; {figures}")
-        if recipe.model.vectors is None:
+        if not reads_vectors(recipe.model):
             print(f"next: mnemoscope examine {self.out}")
         return 0
 
