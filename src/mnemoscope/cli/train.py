@@ -60,6 +60,7 @@ class Train:
         """Train; 0 if finished, 1 if a signal stopped it."""
         from mnemoscope.contracts.processes import launched
         from mnemoscope.experiments.recipes import find_recipe, treated_with, with_changes
+        from mnemoscope.models import reads_vectors
         from mnemoscope.training import train_recipe
         from mnemoscope.training.loggers import Mirror, parse_loggers
 
@@ -89,7 +90,7 @@ class Train:
         print(f"{self.out}: {result.step} steps in {result.seconds:.0f} s; {figures}")
         for config in loggers:
             print(f"{config.kind}: {config.shown(self.out)}")
-        if recipe.model.vectors is None:
+        if not reads_vectors(recipe.model):
             print(f"next: mnemoscope examine {self.out}")
         return 0
 

@@ -26,7 +26,7 @@ import mnemoscope
 from mnemoscope.experiments.changing import ChangeConfig, Changed, ChangesRecord, changed_run, intervened_logits
 from mnemoscope.experiments.lm_eval import LINE_FEED, LmEvalConfig, TaskFigure, compared
 from mnemoscope.experiments.model_card import model_card
-from mnemoscope.models import Stack
+from mnemoscope.models import Stack, only_stack
 from mnemoscope.runs import Record, RunDirectory, sync_file, sync_folder, write_record, write_text
 from mnemoscope.runs.record import SCHEMA_VERSION
 from mnemoscope.tasks import Needle, Passkey, Task, Text, task_rng
@@ -85,7 +85,7 @@ def export_run(run: str | Path, to: str | Path, *, force: bool = False, change: 
         raise ValueError(MISSING) from error
     _require_free(to, force)
     trained = load_run(run)
-    if trained.recipe.model.vectors is not None:
+    if only_stack(trained.recipe.model, "export").vectors is not None:
         raise ValueError(
             f"export: the model of {run} reads vectors, and Hugging Face's causal language models read tokens; "
             "keep it as a run (load_run), or save it with mnemoscope.models.save_model"
@@ -156,7 +156,7 @@ def _written(run: RunDirectory, trained: TrainedRun, changed: Changed | None, fo
 
     from mnemoscope.models.huggingface import MnemoscopeConfig, MnemoscopeForCausalLM
 
-    stack = trained.model if changed is None else changed.model
+    stack = _stack(trained) if changed is None else changed.model
     model = MnemoscopeForCausalLM(MnemoscopeConfig.of(stack.config))
     model.stack.load_state_dict(stack.state_dict())
     found = tokeniser_of(trained.task)
@@ -186,6 +186,12 @@ def _written(run: RunDirectory, trained: TrainedRun, changed: Changed | None, fo
     return exported
 
 
+def _stack(trained: TrainedRun) -> Stack:
+    """The run's model, which was seen to be a stack."""
+    assert isinstance(trained.model, Stack)
+    return trained.model
+
+
 def _recipe_of(recipe: Recipe, stack: Stack) -> Recipe:
     # Remedies name sites that may be gone, and have done their work.
     return replace(recipe, name=f"{recipe.name}, changed", model=stack.config, remedies=())
@@ -201,7 +207,7 @@ def _compared(trained: TrainedRun, changed: Changed | None, folder: Path) -> tup
 
     batch = trained.task.batch(task_rng(trained.recipe.train.seed, "validation", 0), 2, "validation")
     tokens, loaded = torch.as_tensor(batch.inputs), AutoModelForCausalLM.from_pretrained(folder)
-    model: Stack = trained.model.eval()
+    model = _stack(trained).eval()
     wanted = model(tokens) if changed is None else intervened_logits(model, changed.edits, tokens)
     got = loaded(tokens, use_cache=False).logits
     difference, largest = float((got - wanted).abs().max()), EXACT * max(1.0, float(wanted.abs().max()))

@@ -4,6 +4,7 @@ import json
 
 import mnemoscope
 from mnemoscope.experiments.changing import ChangesRecord
+from mnemoscope.models import only_stack
 from mnemoscope.models.written import write_layout
 from mnemoscope.runs import Examination, SiteRecord
 from mnemoscope.training import Recipe, TrainedRun
@@ -94,7 +95,7 @@ def model_card(
 
 
 def _recipe(recipe: Recipe) -> str:
-    layout = write_layout(recipe.model.mixers)
+    layout = write_layout(only_stack(recipe.model, "export").mixers)
     train = recipe.train
     rows = [
         ("layout", f"`{layout}`"),

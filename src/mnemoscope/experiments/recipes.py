@@ -101,6 +101,8 @@ def with_changes(
     """The recipe with another layout, number of steps or seed; its name says so."""
     train, model, changes = recipe.train, recipe.model, []
     if layout is not None:
+        if not isinstance(model, StackConfig):
+            raise ValueError(f"{recipe.name}: a layout is that of a stack, got a {model.kind}; leave it out")
         model = replace(model, mixers=parse_layout(layout))
         changes.append(layout)
     if steps is not None:

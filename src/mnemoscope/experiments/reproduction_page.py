@@ -18,6 +18,7 @@ from mnemoscope.experiments.reproducing import (
 )
 from mnemoscope.reporting.reproduction import write_reproduction
 from mnemoscope.runs import write_record
+from mnemoscope.runs.geometry import HeatMap
 from mnemoscope.runs.reproduction import Chart, ChartLine, ClaimResult, Reproduction
 
 RECORD, PAGE = "reproduction.json", "report.html"
@@ -63,7 +64,9 @@ def reproduction_of(
         wanted_seeds=n_seeds,
         claims=[_claim(claim, found) for claim in experiment.claims],
         charts=[_chart(plot, found) for plot in experiment.plots] if found else [],
-        heat_maps=list(experiment.heat_maps(experiment.sizes[size], _mean_series(found))) if found else [],
+        heat_maps=_heat_maps(experiment, size, found),
+        moving=list(experiment.moving(experiment.sizes[size], found[0].series)) if found else [],
+        tables=list(experiment.tables(experiment.sizes[size], found)) if found else [],
         seconds=sum(result.seconds for result in found),
         settings={name: str(value) for name, value in settings.items()},
         versions=found[-1].versions if found else {},
@@ -78,7 +81,20 @@ def _claim(claim: Claim, found: Sequence[Result]) -> ClaimResult:
         bar=claim.bar,
         values=values,
         holding=sum(map(claim.holds, values)),
+        needed=None if claim.in_seeds == 1 else claim.needed(len(values)),
     )
+
+
+def _heat_maps(experiment: Experiment[Any], size: Size, found: Sequence[Result]) -> list[HeatMap]:
+    if not found:
+        return []
+    settings = experiment.sizes[size]
+    of_seeds = [
+        heat_map.model_copy(update={"title": f"{heat_map.title}, seed {result.seed}"})
+        for result in found
+        for heat_map in experiment.seed_heat_maps(settings, result.series)
+    ]
+    return [*experiment.heat_maps(settings, _mean_series(found)), *of_seeds]
 
 
 def _chart(plot: Plot, found: Sequence[Result]) -> Chart:
@@ -90,6 +106,7 @@ def _chart(plot: Plot, found: Sequence[Result]) -> Chart:
         log_x=plot.log_x,
         log_y=plot.log_y,
         lines=[_line(name, series, plot.x, found) for name, series in plot.lines.items()],
+        marks=dict(plot.marks),
     )
 
 

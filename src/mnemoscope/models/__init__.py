@@ -4,6 +4,7 @@ May live here: how memories are put together into whole models, their saving and
 memories, ops, contracts.
 """
 
+from mnemoscope.models.building import Model, ModelConfig, build_model, only_stack, reads_vectors
 from mnemoscope.models.context import Context, ContextConfig
 from mnemoscope.models.files import load_model, save_model
 from mnemoscope.models.folded import Folded, FoldedConfig
@@ -19,6 +20,8 @@ __all__ = [
     "Folded",
     "FoldedConfig",
     "MixerConfig",
+    "Model",
+    "ModelConfig",
     "Mosaic",
     "MosaicConfig",
     "MosaicState",
@@ -31,10 +34,13 @@ __all__ = [
     "StackState",
     "VectorsConfig",
     "build",
+    "build_model",
     "build_mosaic",
     "import_library",
     "import_nano",
     "load_model",
+    "only_stack",
     "parse_layout",
+    "reads_vectors",
     "save_model",
 ]

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from mnemoscope.reporting.canvas import (
     DASHES,
     MARKERS,
     MOST_SERIES,
+    MUTED,
     SERIES,
     Drawing,
     blank,
@@ -18,11 +20,13 @@ from mnemoscope.reporting.canvas import (
     short_names,
 )
 from mnemoscope.reporting.heat_maps import heat_map_figure
+from mnemoscope.reporting.moving import moving
 from mnemoscope.reporting.numbers import ABSENT
 from mnemoscope.reporting.page import environment
 from mnemoscope.reporting.tables import Cell, Group, Table
+from mnemoscope.reporting.turning import policy, script
 from mnemoscope.runs import write_text
-from mnemoscope.runs.reproduction import Chart, ChartLine, ClaimResult, Reproduction
+from mnemoscope.runs.reproduction import Chart, ChartLine, ClaimResult, Reproduction, TextTable
 
 LEGEND_ROW_INCHES = 0.15
 MOST_ROWS = 40
@@ -45,6 +49,10 @@ def render_reproduction(reproduction: Reproduction) -> str:
             claims=claims_table(reproduction),
             shown=shown_table(reproduction),
             drawings=drawings(reproduction),
+            moving=[moving(picture, f"moving-{i}") for i, picture in enumerate(reproduction.moving)],
+            texts=[_texts(table) for table in reproduction.tables],
+            policy=Markup(policy()) if reproduction.moving else "",
+            script=Markup(script()) if reproduction.moving else "",
             made_with=made_with(reproduction),
         )
     )
@@ -110,6 +118,7 @@ def chart_figure(chart: Chart, key: str) -> Drawing | None:
             axes.set_xscale("symlog" if min(min(line.x) for line in lines) <= 0 else "log")
         if chart.log_y:
             axes.set_yscale("log")
+        _marks(axes, chart)
         legend(figure, axes)
         svg = inline_svg(figure, key, f"{chart.title}: {chart.y_label} over {chart.x_label}, {', '.join(names)}.")
     return Drawing(title=chart.title, caption=chart.caption, svg=svg, columns=_columns(chart, lines), rows=_rows(lines))
@@ -136,6 +145,28 @@ def _line(axes: Axes, name: str, line: ChartLine, i: int) -> None:
         axes.plot(line.x, one, color=colour, linewidth=0.6, alpha=0.55)
     marker = marker if len(line.x) <= MARKED_POINTS else ""
     axes.plot(line.x, each.mean(axis=0), color=colour, linestyle=dash, marker=marker, label=name)
+
+
+def _marks(axes: Axes, chart: Chart) -> None:
+    """Lines across the figure, each with its name at the top."""
+    for name, x in chart.marks.items():
+        axes.axvline(x, color=MUTED, linewidth=0.6, linestyle=":", zorder=0)
+        axes.annotate(
+            name,
+            (x, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(2, -2),
+            textcoords="offset points",
+            color=MUTED,
+            fontsize="x-small",
+            rotation=90,
+            va="top",
+        )
+
+
+def _texts(table: TextTable) -> tuple[str, Table]:
+    rows = [[Cell(text) for text in row] for row in table.rows]
+    return table.title, Table(table.caption, table.columns, [Group("", rows)])
 
 
 def _columns(chart: Chart, lines: list[ChartLine]) -> list[str]:

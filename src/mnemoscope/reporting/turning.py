@@ -51,6 +51,7 @@ class Scene:
         groups: of each point, a place in `group_names`, or -1 for none.
         group_names: what the colours say; empty where there is one colour.
         names: of the points.
+        one_scale: fit all frames together, so that distances compare between them; else each by itself.
 
     Raises:
         ValueError: no frame, or points, groups or edges that do not fit the names.
@@ -62,6 +63,7 @@ class Scene:
     groups: Sequence[int]
     group_names: Sequence[str] = ()
     names: Sequence[str] = field(default_factory=list)
+    one_scale: bool = False
 
     def __post_init__(self) -> None:
         n = len(self.names)
@@ -156,7 +158,7 @@ def source(name: str) -> str:
 
 def still_svg(scene: Scene, key: str, description: str) -> str:
     """The last frame, turned as the script turns it at first."""
-    points = [_turned(point) for point in _fitted(scene.frames[-1].points)]
+    points = [_turned(point) for point in _placed(scene)[-1]]
     with drawing_style(key):
         figure, (axes,) = blank(3.4)
         x = [value for a, b in scene.edges for value in (points[a][0], points[b][0], math.nan)]
@@ -178,15 +180,24 @@ def _plain(scene: Scene) -> dict[str, object]:
         "frames": [
             {
                 "label": printable(frame.label),
-                "points": [[round(x, _DECIMALS) for x in point] for point in _fitted(frame.points)],
+                "points": [[round(x, _DECIMALS) for x in point] for point in points],
             }
-            for frame in scene.frames
+            for frame, points in zip(scene.frames, _placed(scene), strict=True)
         ],
         "edges": [list(edge) for edge in scene.edges],
         "groups": list(scene.groups),
         "groupNames": [printable(name) for name in scene.group_names],
         "names": [printable(name) for name in scene.names],
     }
+
+
+def _placed(scene: Scene) -> list[list[Point]]:
+    """The points of every frame as they are drawn."""
+    if not scene.one_scale:
+        return [_fitted(frame.points) for frame in scene.frames]
+    n = len(scene.names)
+    fitted = _fitted([point for frame in scene.frames for point in frame.points])
+    return [fitted[i * n : (i + 1) * n] for i in range(len(scene.frames))]
 
 
 def _fitted(points: Sequence[Sequence[float]]) -> list[Point]:

@@ -9,7 +9,8 @@ from mnemoscope.runs.record import SCHEMA_VERSION, Record
 class ClaimResult(Record):
     """One figure of every seed beside what was published and what it must be.
 
-    `bar` is the bound in words, "-" for a figure that is only shown; `holding` counts the seeds within it.
+    `bar` is the bound in words, "-" for a figure that is only shown; `holding` counts the seeds within it, and `needed`
+    is how many there must be, None for all of them.
     """
 
     what: str
@@ -17,11 +18,14 @@ class ClaimResult(Record):
     bar: str = "-"
     values: list[float]
     holding: int
+    needed: int | None = None
 
     @property
     def holds(self) -> bool | None:
-        """Whether every seed is within the bound; None without a bound, or without a seed."""
-        return None if self.bar == "-" or not self.values else self.holding == len(self.values)
+        """Whether enough seeds are within the bound; None without a bound, or without a seed."""
+        if self.bar == "-" or not self.values:
+            return None
+        return self.holding >= (len(self.values) if self.needed is None else self.needed)
 
 
 class ChartLine(Record):
@@ -33,7 +37,7 @@ class ChartLine(Record):
 
 
 class Chart(Record):
-    """Curves to be drawn together; axes are logarithmic where it says so."""
+    """Curves to be drawn together; axes are logarithmic where it says so, `marks` are lines across, by their names."""
 
     title: str
     caption: str
@@ -42,6 +46,43 @@ class Chart(Record):
     log_x: bool = False
     log_y: bool = False
     lines: list[ChartLine]
+    marks: dict[str, float] = Field(default_factory=dict)
+
+
+class SceneFrame(Record):
+    """Where the points of a scene are at one moment: three coordinates each."""
+
+    label: str
+    points: list[tuple[float, float, float]]
+
+
+class MovingScene(Record):
+    """Points that move, joined by edges; `groups` are places in `group_names`, or -1."""
+
+    name: str
+    names: list[str]
+    groups: list[int]
+    group_names: list[str]
+    edges: list[tuple[int, int]]
+    frames: list[SceneFrame]
+
+
+class MovingPicture(Record):
+    """Scenes of one figure, any of which can be chosen; `through` is what its slider goes through."""
+
+    title: str
+    caption: str
+    through: str
+    scenes: list[MovingScene]
+
+
+class TextTable(Record):
+    """A table of words."""
+
+    title: str
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
 
 
 class Reproduction(Record):
@@ -58,6 +99,8 @@ class Reproduction(Record):
     claims: list[ClaimResult]
     charts: list[Chart] = Field(default_factory=list)
     heat_maps: list[HeatMap] = Field(default_factory=list)
+    moving: list[MovingPicture] = Field(default_factory=list)
+    tables: list[TextTable] = Field(default_factory=list)
     pages: list[str] = Field(default_factory=list)
     """Files beside this one with what was examined."""
     seconds: float

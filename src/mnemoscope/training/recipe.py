@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from mnemoscope.models import Stack, StackConfig, VectorsConfig, build
+from mnemoscope.models import Model, ModelConfig, StackConfig, VectorsConfig, build_model
 from mnemoscope.runs import RunDirectory, describe
 from mnemoscope.tasks import Task, TaskConfig, build_task, task_rng
 from mnemoscope.training.callbacks import Callback
@@ -27,7 +27,7 @@ class Recipe:
 
     Args:
         name: what to call it in tables and figures; not empty.
-        model: the stack.
+        model: a stack or a mosaic.
         task: what it learns.
         train: how.
         remedies: what is put on the model while it is trained, in this order.
@@ -37,7 +37,7 @@ class Recipe:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     name: str
-    model: StackConfig
+    model: ModelConfig
     task: TaskConfig
     train: TrainConfig
     remedies: tuple[Remedy, ...] = ()
@@ -53,7 +53,7 @@ class TrainedRun:
     """A run read back from its directory, with the weights of its last checkpoint."""
 
     recipe: Recipe
-    model: Stack
+    model: Model
     task: Task
     step: int
 
@@ -90,7 +90,7 @@ def train_recipe(
     task = build_task(recipe.task)
     _check_fits(recipe.model, task)
     place = device_of(device)
-    model = build(recipe.model, recipe.train.seed).to(place)
+    model = build_model(recipe.model, recipe.train.seed).to(place)
     with joined(place, strategy) as ranks:
         resumes = bool(ranks.first_says(lambda: _begin(recipe, RunDirectory(directory), resume)))
         return train(
@@ -135,7 +135,7 @@ def load_run(directory: str | Path, checkpoint: Path | None = None) -> TrainedRu
         ValueError: if the recipe or every checkpoint is missing or damaged, or the task's tokeniser is another.
     """
     recipe = load_recipe(directory)
-    model = build(recipe.model, recipe.train.seed)
+    model = build_model(recipe.model, recipe.train.seed)
     found = (
         load_checkpoint(RunDirectory(directory).checkpoints_path) if checkpoint is None else read_checkpoint(checkpoint)
     )
@@ -158,7 +158,7 @@ def _begin(recipe: Recipe, run: RunDirectory, resume: bool) -> bool:
     return False
 
 
-def _check_fits(model: StackConfig, task: Task) -> None:
+def _check_fits(model: ModelConfig, task: Task) -> None:
     if model.vocab_size < task.vocab_size:
         raise ValueError(
             f"Recipe.model.vocab_size: the task needs at least {task.vocab_size}, got {model.vocab_size}; "
@@ -167,8 +167,9 @@ def _check_fits(model: StackConfig, task: Task) -> None:
     if task.vocab_size == 0:
         batch = task.batch(task_rng(0, "train", 0), 1, "train")
         needed = VectorsConfig(n_channels=batch.inputs.shape[2], n_outputs=batch.targets.shape[2])
-        if model.vectors != needed:
-            raise ValueError(f"Recipe.model.vectors: the task needs {needed}, got {model.vectors}; set it to that")
+        vectors = model.vectors if isinstance(model, StackConfig) else None
+        if vectors != needed:
+            raise ValueError(f"Recipe.model.vectors: the task needs {needed}, got {vectors}; set it to that")
 
 
 def _resolved(recipe: Recipe) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from mnemoscope.experiments.huggingface import MISSING
 from mnemoscope.experiments.recipes import find_recipe
-from mnemoscope.models import Stack, StackConfig, parse_layout
+from mnemoscope.models import Stack, StackConfig, only_stack, parse_layout
 from mnemoscope.runs import RunDirectory
 from mnemoscope.tasks import build_task, task_rng
 from mnemoscope.training import Recipe, TrainConfig, load_recipe
@@ -106,7 +106,7 @@ def resized(stack: StackConfig, changes: Changes) -> StackConfig:
 
 
 def _of_recipe(recipe: Recipe, changes: Changes) -> Target:
-    stack = resized(recipe.model, changes)
+    stack = resized(only_stack(recipe.model, "plan"), changes)
     tokens = changes.context or _context_of(recipe)
     if stack.max_tokens is not None:
         stack = replace(stack, max_tokens=max(stack.max_tokens, tokens))

@@ -31,7 +31,7 @@ from mnemoscope.examination.judgement.statistics import Bootstrap
 from mnemoscope.examination.subject.losses import Loss, NextTokenLoss, score
 from mnemoscope.experiments.held_out import Data, as_trained, of_task
 from mnemoscope.experiments.trained.kept import kept_run
-from mnemoscope.models import build
+from mnemoscope.models import build_model
 from mnemoscope.runs import Estimate, RunDirectory, write_record
 from mnemoscope.runs.record import SCHEMA_VERSION, Record
 from mnemoscope.training import TrainedRun, load_run, train
@@ -190,7 +190,7 @@ def retrained(trained: TrainedRun, masks: Masks, folder: Path, say: Say) -> nn.M
         KeyboardInterrupt: a signal stopped the training, after a checkpoint.
     """
     recipe, run = trained.recipe, RunDirectory(folder)
-    model = with_masks(build(recipe.model, recipe.train.seed), masks)
+    model = with_masks(build_model(recipe.model, recipe.train.seed), masks)
     if not (run.manifest_path.exists() and run.read_manifest().exit_state == "finished"):
         begun = run.begun
         say(f"{folder.name}: {'go on training' if begun else 'train again'}")

@@ -17,7 +17,7 @@ from mnemoscope.experiments.trained.truth import all_memories
 from mnemoscope.experiments.trials.acceptance import compare, pooled
 from mnemoscope.experiments.trials.jobs import Job, run_job
 from mnemoscope.experiments.trials.plan import Arm, TrialPlan
-from mnemoscope.models import build
+from mnemoscope.models import build_model
 from mnemoscope.runs import RunDirectory, read_record, write_record
 from mnemoscope.runs.trial import ArmRecord, SeedRecord, Trial
 from mnemoscope.training import load_recipe
@@ -88,7 +88,7 @@ def _check_remedies(plan: TrialPlan) -> None:
     """Refuse, before anything is trained, what no run of an arm could begin with."""
     for arm in plan.arms:
         try:
-            with treated(build(arm.recipe.model, 0), arm.recipe.remedies):
+            with treated(build_model(arm.recipe.model, 0), arm.recipe.remedies):
                 pass
         except ValueError as error:
             raise ValueError(f"trial: arm {arm.name}: {error}") from error

@@ -1,0 +1,91 @@
+"""Training networks for the three moons.
+
+Squared errors are clipped, so that moons that are not yet foreseen do not drown the one that is about to be; AdamW has
+no bias correction, as in the published runs, where it was a default: the first steps are about three times as long.
+
+Source: Zhang et al. 2024, "Memory Mosaics" (arXiv 2405.06394), section 3; facebookresearch/MemoryMosaics, `ThreeMoons`.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mnemoscope.models.moons import MoonsNetwork, MoonsNetworkConfig, build_moons_network
+from mnemoscope.tasks.streams import task_rng
+from mnemoscope.tasks.three_moons import ThreeMoons, ThreeMoonsConfig
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoonsTraining:
+    """How a network is trained; the values are the published ones, but for the batch.
+
+    Args:
+        batch_size: sequences a step; 64 is published.
+        length: observations of a sequence.
+        steps: of the optimiser.
+        learning_rate: at first.
+        last_learning_rate: at the end of a straight line.
+        clip: largest error that counts.
+        bias_correction: of the moments of AdamW.
+        is_complex: see `MoonsNetworkConfig`.
+    """
+
+    batch_size: int = 16
+    length: int = 800
+    steps: int = 500
+    learning_rate: float = 1e-2
+    last_learning_rate: float = 5e-6
+    clip: float = 0.5
+    bias_correction: bool = False
+    is_complex: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedMoons:
+    """A trained network, and its loss at every step."""
+
+    network: MoonsNetwork
+    losses: list[float]
+
+
+def train_moons(settings: MoonsTraining, n_heads: int, seed: int) -> TrainedMoons:
+    """Train one network on the CPU; what it sees and starts from depends on the seed alone."""
+    network = build_moons_network(MoonsNetworkConfig(n_heads=n_heads, is_complex=settings.is_complex), seed)
+    task = ThreeMoons(ThreeMoonsConfig(length=settings.length))
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1.0, betas=BETAS, eps=EPSILON, weight_decay=0.0)
+    losses = list[float]()
+    for step in range(settings.steps):
+        batch = task.batch(task_rng(seed, "train", step), settings.batch_size, "train")
+        loss = clipped_loss(network(torch.from_numpy(batch.inputs)), torch.from_numpy(batch.targets), settings.clip)
+        optimiser.zero_grad()
+        loss.backward()
+        _set_rate(optimiser, _rate(settings, step), step + 1, settings.bias_correction)
+        optimiser.step()
+        losses.append(loss.item())
+    return TrainedMoons(network=network, losses=losses)
+
+
+def clipped_loss(
+    foreseen: Float[Tensor, "b t c"], targets: Float[Tensor, "b t c"], clip: float = 0.5
+) -> Float[Tensor, ""]:
+    """Mean squared error, errors cut off at `clip` to either side."""
+    return (foreseen - targets).clamp(-clip, clip).square().mean()
+
+
+def _rate(settings: MoonsTraining, step: int) -> float:
+    return torch.lerp(
+        torch.tensor(settings.learning_rate), torch.tensor(settings.last_learning_rate), step / settings.steps
+    ).item()
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, rate: float, step: int, bias_correction: bool) -> None:
+    """Without the correction of step `step`: rate m / (sqrt(v) + eps) of the moments as they are."""
+    first, second = (1 - beta**step for beta in BETAS)
+    for group in optimiser.param_groups:
+        group["lr"] = rate if bias_correction else rate * first / math.sqrt(second)
+        group["eps"] = EPSILON if bias_correction else EPSILON / math.sqrt(second)

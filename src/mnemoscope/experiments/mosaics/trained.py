@@ -1,0 +1,42 @@
+"""Trainings that several figures share: each a run directory of its own, made once, gone on with where it was stopped.
+
+OUT/mosaic-runs/NAME/seed-0/
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from mnemoscope.runs import RunDirectory
+from mnemoscope.training import Recipe, TrainedRun, load_recipe, load_run, train_recipe
+
+FOLDER = "mosaic-runs"
+
+
+def trained(out: Path, recipe: Recipe, seed: int) -> TrainedRun:
+    """The trained model of a recipe.
+
+    Args:
+        out: folder of all experiments.
+        recipe: its name is that of the folder; its own seed does not count.
+        seed: of the run.
+
+    Raises:
+        ValueError: the folder holds another recipe.
+        KeyboardInterrupt: a signal stopped the training; it goes on next time.
+    """
+    recipe = replace(recipe, train=replace(recipe.train, seed=seed))
+    run = RunDirectory(run_folder(out, recipe.name, seed))
+    if run.config_path.exists() and load_recipe(run.path) != recipe:
+        raise ValueError(
+            f"{run.path}: was trained by another recipe than {recipe.name}; name another --out folder, or remove it"
+        )
+    if not (run.manifest_path.exists() and run.read_manifest().exit_state == "finished"):
+        result = train_recipe(recipe, run.path, resume=run.begun, progress=False)
+        if result.exit_state == "interrupted":
+            raise KeyboardInterrupt
+    return load_run(run.path)
+
+
+def run_folder(out: Path, name: str, seed: int) -> Path:
+    """Where a training stands."""
+    return out / FOLDER / name / f"seed-{seed}"
