@@ -47,8 +47,7 @@ class Reproduce:
     def run(self) -> int:
         """Measure and print; 1 where a claim does not hold."""
         from mnemoscope.cli.printing import say
-        from mnemoscope.experiments.head_collapse import on_text
-        from mnemoscope.experiments.published import EXPERIMENTS, find_experiment
+        from mnemoscope.experiments.published import EXPERIMENTS, find_experiment, on_text
         from mnemoscope.experiments.reproducing import failures
         from mnemoscope.experiments.reproduction_page import write_page
 
@@ -56,6 +55,8 @@ class Reproduce:
             return _list(list(EXPERIMENTS.values()))
         experiment = find_experiment(self.name)
         experiment = experiment if self.text is None else on_text(experiment, self.text)
+        if self.size in experiment.minutes:
+            say(f"about {experiment.minutes[self.size]:g} minutes a seed, on one thread of a desktop CPU")
         try:
             found = self._found(experiment)
         except KeyboardInterrupt:

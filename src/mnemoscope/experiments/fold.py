@@ -127,7 +127,8 @@ def fold_run(directory: str | Path, out: str | Path, config: FoldConfig) -> Fold
     RunDirectory.create(out)
     budget = budget_of(examination, config.n_test, config.fit_steps)
     subject = of_run(directory, Data(), budget)
-    assert isinstance(subject.model, Stack)
+    if not isinstance(subject.model, Stack):
+        raise ValueError(f"fold: {directory} must hold a stack, got a {type(subject.model).__name__}; nothing was done")
     with cpu_threads(subject.threads):
         way: Way = "zero" if config.delete else FOLDED[str(record.verdict)]
         model, folding = _tried(subject, record, examination.margin, way, config, budget)

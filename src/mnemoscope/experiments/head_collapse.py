@@ -16,15 +16,14 @@ part.
 
 Source: StableMax and PerpGrad, Prieto et al. 2025 (arXiv 2501.04697); no rescaling and strengths below 1,
 r3d91ll/Todd_Atlas; the figures, a pilot of this project on tinyshakespeare. What differs here: the text is by default
-the prose that Python carries, see `mnemoscope.tasks.corpus`; `on_text` takes another.
+the prose that Python carries, see `mnemoscope.tasks.corpus`; `--text` takes another.
 """
 
-import dataclasses
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -185,18 +184,6 @@ def traced(settings: SmallLm, arm: Arm, words: Words, seed: int) -> Trace:
             rows.append(_measured(model, words))
     head, embedding, validation = zip(*rows, strict=True)
     return Trace(head=head, embedding=embedding, validation=validation)
-
-
-def on_text(experiment: Experiment[Any], corpus: str) -> Experiment[Any]:
-    """The same experiment on another text.
-
-    Raises:
-        ValueError: an experiment that reads no text.
-    """
-    if not all(isinstance(settings, SmallLm) for settings in experiment.sizes.values()):
-        raise ValueError(f"reproduce: {experiment.name} reads no text; leave out --text {corpus}")
-    sizes = {size: dataclasses.replace(settings, corpus=corpus) for size, settings in experiment.sizes.items()}
-    return dataclasses.replace(experiment, sizes=sizes)
 
 
 def _built(settings: SmallLm, arm: Arm, seed: int) -> Stack:

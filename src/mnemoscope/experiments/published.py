@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mnemoscope.experiments.detached_writes import DETACHED_WRITES
@@ -17,12 +18,16 @@ from mnemoscope.experiments.geometry.phase import GEOMETRY_PHASE
 from mnemoscope.experiments.geometry.steering import STEERING
 from mnemoscope.experiments.geometry.theory import NODE2VEC_DYNAMICS
 from mnemoscope.experiments.geometry.tiny import TINY_GRAPHS
-from mnemoscope.experiments.head_collapse import HEAD_COLLAPSE
+from mnemoscope.experiments.head_collapse import HEAD_COLLAPSE, SmallLm
+from mnemoscope.experiments.mosaics.language import MOSAIC_PROSE, MOSAIC_STORIES, LanguageStudy
+from mnemoscope.experiments.mosaics.regbench import REGBENCH, REGBENCH_OTHERS
+from mnemoscope.experiments.mosaics.three_moons import THREE_MOONS
 from mnemoscope.experiments.reproducing import Experiment
 from mnemoscope.experiments.stability import PERPGRAD, STRENGTHS, WEIGHT_DECAY
 
 IN_WEIGHTS = (PATH_STAR, PAUSED, STAGED, DIRECTIONS, TREE, MAMBA, REMEMBERED, STEERING, EDITING, CAPACITY, KNOCKING_OUT)
 TINY = (TINY_GRAPHS, NODE2VEC_DYNAMICS, GEOMETRIC_COSTS, GEOMETRY_PHASE, GEOMETRY_CALIBRATION)
+MOSAICS = (THREE_MOONS, MOSAIC_STORIES, MOSAIC_PROSE, REGBENCH, REGBENCH_OTHERS)
 
 EXPERIMENTS: Mapping[str, Experiment[Any]] = {
     experiment.name: experiment
@@ -35,6 +40,7 @@ EXPERIMENTS: Mapping[str, Experiment[Any]] = {
         *IN_WEIGHTS,
         IN_CONTEXT,
         *TINY,
+        *MOSAICS,
     )
 }
 
@@ -50,3 +56,15 @@ def find_experiment(name: str) -> Experiment[Any]:
     close = difflib.get_close_matches(name, EXPERIMENTS, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     raise ValueError(f"reproduce: no experiment is called {name!r}{hint} experiments: {', '.join(EXPERIMENTS)}")
+
+
+def on_text(experiment: Experiment[Any], corpus: str) -> Experiment[Any]:
+    """The same experiment on another text.
+
+    Raises:
+        ValueError: an experiment that reads no text.
+    """
+    if not all(isinstance(settings, SmallLm | LanguageStudy) for settings in experiment.sizes.values()):
+        raise ValueError(f"reproduce: {experiment.name} reads no text; leave out --text {corpus}")
+    sizes = {size: replace(settings, corpus=corpus) for size, settings in experiment.sizes.items()}
+    return replace(experiment, sizes=sizes)

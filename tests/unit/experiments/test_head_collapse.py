@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mnemoscope.experiments.head_collapse import ARMS, HEAD_COLLAPSE, OTHER, SmallLm, on_text, traced, words_of
+from mnemoscope.experiments.head_collapse import ARMS, HEAD_COLLAPSE, OTHER, SmallLm, traced, words_of
+from mnemoscope.experiments.published import on_text
 from mnemoscope.experiments.stability import PERPGRAD
 
 

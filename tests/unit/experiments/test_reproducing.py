@@ -27,6 +27,7 @@ class Dice:
     sides: tuple[int, ...] = (6,)
 
 
+FREQUENT = Claim(figure="sum", what="sum of eyes", least=7, in_seeds=0.6)
 CLAIMS = (
     Claim(figure="sum", what="sum of eyes", published="at least 7", least=7, most=12),
     Claim(figure="threads", what="threads"),
@@ -138,3 +139,26 @@ def test_every_experiment_can_be_stored():
         assert len({claim.figure for claim in experiment.claims}) == len(experiment.claims)
         for settings in experiment.sizes.values():
             json.dumps(asdict(settings))
+
+
+@pytest.mark.parametrize(("sums", "passed"), [((7, 8, 9, 2), "yes (3 of 4)"), ((7, 8, 2, 2), "no (2 of 4)")])
+def test_a_claim_of_a_share_of_the_seeds_allows_for_the_rest(tmp_path: Path, sums: Sequence[float], passed: str):
+    experiment, _ = dice(sums)
+    found = reproduce(experiment, 4, "small", tmp_path, quiet)
+    assert table([FREQUENT], found)[1][-1] == passed
+    assert len(failures([FREQUENT], found)) == (0 if passed.startswith("yes") else 2)
+
+
+def test_an_experiment_that_keeps_its_trainings_is_told_where(tmp_path: Path):
+    def measure_in(settings: Dice, seed: int, out: Path) -> Measured:
+        (out / f"kept-{seed}").touch()
+        return Measured(figures={"sum": 7.0, "threads": 1.0}, texts={"rolls": ["three", "four"]})
+
+    experiment, _ = dice([])
+    experiment = replace(experiment, measure=None, measure_in=measure_in)
+    (result,) = reproduce(experiment, 1, "small", tmp_path, quiet)
+    assert (tmp_path / "kept-0").exists()
+    assert read_record(tmp_path / "dice" / "small" / "seed-0.json", Result).texts == {"rolls": ["three", "four"]}
+    assert result.figures["sum"] == 7.0
+    with pytest.raises(ValueError, match="needs either measure or measure_in"):
+        replace(experiment, measure_in=None)

@@ -9,8 +9,8 @@ import torch
 
 from mnemoscope.experiments.executors import LocalPool
 from mnemoscope.experiments.executors.attempts import read_attempts
-from mnemoscope.experiments.head_collapse import HEAD_COLLAPSE, on_text
-from mnemoscope.experiments.published import EXPERIMENTS
+from mnemoscope.experiments.head_collapse import HEAD_COLLAPSE
+from mnemoscope.experiments.published import EXPERIMENTS, on_text
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Result, finished, reproduce, seed_file
 from mnemoscope.experiments.reproducing_seeds import SeedJob, reproduce_on, run_seed
 

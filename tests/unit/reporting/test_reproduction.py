@@ -1,5 +1,6 @@
 """The page of a reproduced figure."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -9,7 +10,16 @@ import pytest
 from mnemoscope.reporting.reproduction import chart_figure, headline, render_reproduction, write_reproduction
 from mnemoscope.runs import read_record, write_record
 from mnemoscope.runs.geometry import HeatMap
-from mnemoscope.runs.reproduction import Chart, ChartLine, ClaimResult, Reproduction
+from mnemoscope.runs.reproduction import (
+    Chart,
+    ChartLine,
+    ClaimResult,
+    MovingPicture,
+    MovingScene,
+    Reproduction,
+    SceneFrame,
+    TextTable,
+)
 
 NAN = float("nan")
 CHART = Chart(
@@ -109,3 +119,38 @@ def test_it_survives_the_disk(tmp_path: Path):
     assert read_record(tmp_path / "reproduction.json", Reproduction) == record
     page = write_reproduction(record, tmp_path / "deep" / "report.html")
     assert page.read_text() == render_reproduction(record)
+
+
+def test_a_claim_of_some_seeds_holds_when_they_do():
+    some = ClaimResult(what="accuracy", bar="at least 0.8", values=[0.9, 0.7, 0.8], holding=2, needed=2)
+    assert some.holds is True
+    assert some.model_copy(update={"needed": 3}).holds is False
+
+
+def test_marks_stand_in_the_drawing_and_tables_of_words_on_the_page():
+    marked = CHART.model_copy(update={"marks": {"one period": 12.0}})
+    words = TextTable(title="How it goes on", caption="As <said>.", columns=["Beginning", "End"], rows=[["a", "<b>"]])
+    page = render_reproduction(reproduction(charts=[marked], tables=[words]))
+    assert "one period" in page
+    assert "How it goes on" in page
+    assert "&lt;b&gt;" in page
+    assert "<script" not in page
+
+
+def test_a_picture_that_moves_brings_its_script_and_fits_all_frames_at_one_scale():
+    frames = [
+        SceneFrame(label="1", points=[(0, 0, 0), (1, 0, 0)]),
+        SceneFrame(label="2", points=[(0, 0, 0), (2, 0, 0)]),
+    ]
+    scene = MovingScene(
+        name="sky", names=["planet", "moon"], groups=[-1, 0], group_names=["moon"], edges=[], frames=frames
+    )
+    picture = MovingPicture(title="The sky", caption="Moons.", through="Time", scenes=[scene])
+    page = render_reproduction(reproduction(moving=[picture]))
+    assert page.count("<script") == 2
+    assert "script-src 'sha256-" in page
+    points = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])["scenes"][0]["frames"]
+    spans = [frame["points"][1][0] - frame["points"][0][0] for frame in points]
+    assert spans[1] == pytest.approx(2 * spans[0], abs=0.01)
+    with pytest.raises(ValueError, match="needs at least one scene"):
+        render_reproduction(reproduction(moving=[picture.model_copy(update={"scenes": []})]))

@@ -241,31 +241,34 @@ def _claims(corpus: str, depths: Sequence[int]) -> tuple[Claim, ...]:
 
 
 def _plots(depths: Sequence[int]) -> tuple[Plot, ...]:
-    named = {f"{TITLES[arm]}, {depth} deep": f"{arm}_{depth}" for depth in depths for arm in PAIR}
-    return (
-        Plot(
-            title="Validation loss through training (figure 9)",
-            caption="Alike in everything but the architecture.",
-            y_label="loss (nats a token)",
-            lines={title: f"{name}: step -> {name}: validation" for title, name in named.items()},
-        ),
-        Plot(
-            title="Loss by position on what was trained",
-            caption="Windows of the test split.",
-            y_label="loss (nats a token)",
-            x="position",
-            x_label="position in the window (tokens)",
-            lines={title: f"{name}: known" for title, name in named.items()},
-        ),
-        Plot(
-            title="Loss by position on something else (figure 10)",
-            caption="Stories in which every word means another, or another text: what learns in context gets better.",
-            y_label="loss (nats a token)",
-            x="position",
-            x_label="position in the window (tokens)",
-            lines={title: f"{name}: unknown" for title, name in named.items()},
-        ),
+    """Of the shallowest and the deepest networks."""
+    shown = sorted({min(depths), max(depths)})
+    named = {f"{TITLES[arm]}, {depth} deep": f"{arm}_{depth}" for depth in shown for arm in PAIR}
+    training = Plot(
+        title="Validation loss through training (figure 9)",
+        caption="Alike in everything but the architecture.",
+        y_label="loss (nats a token)",
+        lines={title: f"{name}: step -> {name}: validation" for title, name in named.items()},
     )
+    by_position = {
+        "known": ("Loss by position on what was trained", "Windows of the test split."),
+        "unknown": (
+            "Loss by position on something else (figure 10)",
+            "Stories in which every word means another, or another text: what learns in context gets better.",
+        ),
+    }
+    positions = [
+        Plot(
+            title=title,
+            caption=caption,
+            y_label="loss (nats a token)",
+            x="position",
+            x_label="position in the window (tokens)",
+            lines={line: f"{name}: {which}" for line, name in named.items()},
+        )
+        for which, (title, caption) in by_position.items()
+    ]
+    return (training, *positions)
 
 
 def side_by_side(settings: LanguageStudy, found: Sequence[Result]) -> list[TextTable]:
@@ -281,12 +284,6 @@ def side_by_side(settings: LanguageStudy, found: Sequence[Result]) -> list[TextT
             rows=[list(row) for row in zip(*columns, strict=True)],
         )
     ]
-
-
-def on_text(experiment: Experiment[LanguageStudy], text: Path) -> Experiment[LanguageStudy]:
-    """The same study on a file or folder."""
-    sizes = {size: replace(settings, corpus=str(text)) for size, settings in experiment.sizes.items()}
-    return replace(experiment, name=f"{experiment.name}-{text.stem}", sizes=sizes)
 
 
 def _experiment(corpus: str, minutes: float) -> Experiment[LanguageStudy]:

@@ -32,8 +32,6 @@ from mnemoscope.tasks.three_moons import DT, TRIPLES
 SOURCE = "Zhang et al. 2024, Memory Mosaics (arXiv 2405.06394), section 3, figures 4 to 6"
 HEADS = {1: "1 head", 3: "3 heads"}
 DISENTANGLED = 0.9
-MOMENTS = tuple(range(1, 301, 3))
-"""Observations after which the moving picture looks ahead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +43,19 @@ class ThreeMoonsStudy:
         n_sequences: that are foreseen for each context; 512 is published.
         every: contexts are this many observations apart, from 1.
         n_seen: observations of a sequence that is foreseen.
+        n_moments: of the moving picture, 3 observations apart.
     """
 
     training: MoonsTraining = field(default_factory=MoonsTraining)
     n_sequences: int = 64
     every: int = 3
     n_seen: int = 800
+    n_moments: int = 100
+
+    @property
+    def moments(self) -> list[int]:
+        """Observations after which the moving picture looks ahead."""
+        return [1 + 3 * i for i in range(self.n_moments)]
 
     @property
     def contexts(self) -> list[int]:
@@ -74,7 +79,7 @@ def three_moons(settings: ThreeMoonsStudy, seed: int) -> Measured:
         for matrix, entries in trained[n_heads].network.matrices().items():
             series[f"{name}: {matrix}"] = entries.abs().flatten().tolist()
             series[f"{name}: {matrix} re, im"] = [x for z in entries.flatten().tolist() for x in (z.real, z.imag)]
-    series |= sky_ahead(trained)
+    series |= sky_ahead(trained, settings.moments)
     series["step"] = [float(step + 1) for step in range(settings.training.steps)]
     figures |= _errors_at(series, settings.contexts)
     figures |= disentanglement(magnitudes(series, HEADS[3]))
@@ -198,23 +203,24 @@ def matrices(settings: ThreeMoonsStudy, series: Series) -> list[HeatMap]:
     ]
 
 
-def sky_ahead(trained: Mapping[int, TrainedMoons]) -> dict[str, Sequence[float]]:
+def sky_ahead(trained: Mapping[int, TrainedMoons], moments: Sequence[int]) -> dict[str, Sequence[float]]:
     """One unseen sky: where the moons stand 25 observations after each moment, and where either network puts them."""
-    sky = skies(TRIPLES["validation"][0], 1, max(MOMENTS) + N_AHEAD, seed=1)
+    sky = skies(TRIPLES["validation"][0], 1, max(moments) + N_AHEAD, seed=1)
     found: dict[str, Sequence[float]] = {
-        "sky: truth": sky.seen[0, [n + N_AHEAD - 1 for n in MOMENTS]].flatten().tolist()
+        "sky: truth": sky.seen[0, [n + N_AHEAD - 1 for n in moments]].flatten().tolist()
     }
     return found | {
-        f"sky: {name}": foreseen(trained[n_heads].network, sky, MOMENTS)[0].flatten().tolist()
+        f"sky: {name}": foreseen(trained[n_heads].network, sky, moments)[0].flatten().tolist()
         for n_heads, name in HEADS.items()
     }
 
 
 def in_motion(settings: ThreeMoonsStudy, series: Series) -> list[MovingPicture]:
     """The moons of one sky and where they were foreseen to be, a moment after the other."""
-    truth = np.array(series["sky: truth"]).reshape(len(MOMENTS), 3, 2)
+    truth = np.array(series["sky: truth"]).reshape(-1, 3, 2)
     scenes = [
-        _scene(name, truth, np.array(series[f"sky: {name}"]).reshape(truth.shape)) for name in (HEADS[3], HEADS[1])
+        _scene(name, settings.moments, truth, np.array(series[f"sky: {name}"]).reshape(truth.shape))
+        for name in (HEADS[3], HEADS[1])
     ]
     caption = (
         f"Where each moon stands {N_AHEAD} observations on, and where the network puts it, joined by a line: three "
@@ -223,7 +229,7 @@ def in_motion(settings: ThreeMoonsStudy, series: Series) -> list[MovingPicture]:
     return [MovingPicture(title="The sky ahead", caption=caption, through="Observations", scenes=scenes)]
 
 
-def _scene(name: str, truth: NDArray[np.float64], ahead: NDArray[np.float64]) -> MovingScene:
+def _scene(name: str, moments: Sequence[int], truth: NDArray[np.float64], ahead: NDArray[np.float64]) -> MovingScene:
     """The planet, three moons, three predictions; a moon's orbit is as wide as its number."""
     radii = np.arange(1, 4)[:, None]
     frames = [
@@ -234,7 +240,7 @@ def _scene(name: str, truth: NDArray[np.float64], ahead: NDArray[np.float64]) ->
                 *((float(x), float(y), 0.0) for x, y in np.concatenate([at, said]) * _twice(radii)),
             ],
         )
-        for n, at, said in zip(MOMENTS, truth, ahead, strict=True)
+        for n, at, said in zip(moments, truth, ahead, strict=True)
     ]
     return MovingScene(
         name=name,
