@@ -109,7 +109,7 @@ def test_a_model_too_small_for_the_task_is_refused(tmp_path: Path):
         (("train", "lr"), 0.1, "train.lr: unexpected keyword argument, got 0.1"),
         (("train", "steps"), "6", "train.steps: input should be a valid integer, got '6'"),
         (("train", "steps"), 0, "TrainConfig.steps: must be at least 1, got 0"),
-        (("model", "width"), 3, "model.width: unexpected keyword argument, got 3"),
+        (("model", "width"), 3, "model.stack.width: unexpected keyword argument, got 3"),
         (("task", "kind"), "nbody", "input tag 'nbody'"),
     ],
 )

@@ -1,5 +1,6 @@
 """A Ray cluster, of one machine or many, that share the folder of the runs."""
 
+import builtins
 import logging
 import os
 import re
@@ -166,6 +167,7 @@ def _stop(ray: Any, refs: Sequence[Any]) -> None:
 @contextmanager
 def _connected(address: str | None) -> Iterator[Any]:
     """Ray, connected to a cluster; disconnected, and stopped if it was begun here, when the block ends."""
+    own_print = builtins.print
     with _environment(QUIET):
         ray = _imported()
         connected_before = ray.is_initialized()
@@ -176,6 +178,7 @@ def _connected(address: str | None) -> Iterator[Any]:
     finally:
         if not connected_before:
             ray.shutdown()
+            builtins.print = own_print  # which Ray replaces, for progress bars
 
 
 def _connect(ray: Any, address: str | None) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import BuiltinFunctionType
 from typing import Any
 
 import pytest
@@ -66,6 +67,7 @@ def test_one_node_runs_reports_begins_again_and_leaves_no_process(tmp_path: Path
     assert "dies once: its worker or node died (WorkerCrashedError); it is begun again" in err
     assert "raylet" not in err
     assert children_of_ray() == []
+    assert isinstance(print, BuiltinFunctionType)
 
 
 def children_of_ray() -> list[str]:
