@@ -25,10 +25,9 @@ from torch.nn import functional as F
 
 from mnemoscope.contracts import IGNORE
 from mnemoscope.experiments.mosaics.arms import TITLES, Arm, Shape, arm_config, count
-from mnemoscope.experiments.mosaics.trained import run_folder, trained
+from mnemoscope.experiments.mosaics.trained import run_folder, trained, validation_curve
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot, Result
 from mnemoscope.models import Model
-from mnemoscope.runs import RunDirectory
 from mnemoscope.runs.reproduction import TextTable
 from mnemoscope.tasks import Stories, StoriesConfig, Task, TaskConfig, Text, TextConfig, build_task, task_rng
 from mnemoscope.tasks.corpus import corpus_bytes
@@ -115,7 +114,7 @@ def language(settings: LanguageStudy, seed: int, out: Path) -> Measured:
             by_position = {which: losses(model, x, y) for which, (x, y) in _tests(settings, task).items()}
             figures[f"{name}_loss"] = float(by_position["known"].mean())
             series |= {f"{name}: {which}": found.mean(0).tolist() for which, found in by_position.items()}
-            series |= _curves(run_folder(out, recipe.name, seed), name)
+            series |= validation_curve(run_folder(out, recipe.name, seed), name)
             texts[name] = _continued(model, task, settings)
         figures[f"gain_{depth}"] = figures[f"transformer_{depth}_loss"] - figures[f"mosaic_{depth}_loss"]
     series["position"] = [float(i + 1) for i in range(settings.length)]
@@ -184,12 +183,6 @@ def _continued(model: Model, task: Task, settings: LanguageStudy) -> list[str]:
 def _written(task: Task, tokens: Int[Tensor, "t"]) -> str:
     words = task.words(tokens.tolist())
     return (" " if isinstance(task, Stories) else "").join(words)
-
-
-def _curves(folder: Path, name: str) -> dict[str, Sequence[float]]:
-    rows = [row for row in RunDirectory(folder).read_metrics() if "validation_loss" in row]
-    curves: dict[str, Sequence[float]] = {f"{name}: step": [float(row["step"]) for row in rows]}
-    return curves | {f"{name}: validation": [float(row["validation_loss"]) for row in rows]}
 
 
 def _out_of_distribution(series: Mapping[str, Sequence[float]], settings: LanguageStudy) -> dict[str, float]:

@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mnemoscope.experiments.mosaics.arms import OTHERS, TITLES, Arm, Shape, arm_config, count
-from mnemoscope.experiments.mosaics.trained import run_folder, trained
+from mnemoscope.experiments.mosaics.trained import run_folder, trained, validation_curve
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot, Result
 from mnemoscope.models import Model
-from mnemoscope.runs import RunDirectory
 from mnemoscope.runs.reproduction import TextTable
 from mnemoscope.tasks import RegBench, RegBenchConfig, build_task, task_rng
 from mnemoscope.tasks.regbench_metrics import accuracy, ngram_predictions, tvd, visited
@@ -118,7 +117,7 @@ def regbench(settings: RegBenchStudy, seed: int, out: Path) -> Measured:
             figures[f"{name}_parameters"] = float(count(model))
             for which, test in tests.items():
                 figures |= {f"{name}_{which}_{what}": value for what, value in _scores(model, test).items()}
-            series |= _curves(run_folder(out, recipe.name, seed), name)
+            series |= validation_curve(run_folder(out, recipe.name, seed), name)
     return Measured(figures=figures | _baselines(settings), series=series)
 
 
@@ -156,12 +155,6 @@ def _baselines(settings: RegBenchStudy) -> dict[str, float]:
         for order, predicted in found.items()
         for what, measure in (("accuracy", accuracy), ("tvd", tvd))
     }
-
-
-def _curves(folder: Path, name: str) -> dict[str, Sequence[float]]:
-    rows = [row for row in RunDirectory(folder).read_metrics() if "validation_loss" in row]
-    curves: dict[str, Sequence[float]] = {f"{name}: step": [float(row["step"]) for row in rows]}
-    return curves | {f"{name}: loss": [float(row["validation_loss"]) for row in rows]}
 
 
 PUBLISHED: Mapping[int, Mapping[Arm, tuple[float, float]]] = {
@@ -258,7 +251,7 @@ def _loss_plots(arms: Sequence[Arm], n_environments: int) -> list[Plot]:
             title=f"Validation loss, {n_environments} automata: {', '.join(TITLES[arm] for arm in group)}",
             caption="On languages that were never trained.",
             y_label="loss (nats per letter)",
-            lines={TITLES[arm]: f"{arm}_{n_environments}: step -> {arm}_{n_environments}: loss" for arm in group},
+            lines={TITLES[arm]: f"{arm}_{n_environments}: step -> {arm}_{n_environments}: validation" for arm in group},
         )
         for group in groups
     ]

@@ -3,6 +3,7 @@
 OUT/mosaic-runs/NAME/seed-0/
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,3 +41,10 @@ def trained(out: Path, recipe: Recipe, seed: int) -> TrainedRun:
 def run_folder(out: Path, name: str, seed: int) -> Path:
     """Where a training stands."""
     return out / FOLDER / name / f"seed-{seed}"
+
+
+def validation_curve(folder: Path, name: str) -> dict[str, Sequence[float]]:
+    """Steps and validation losses of a training, as the series "NAME: step" and "NAME: validation"."""
+    rows = [row for row in RunDirectory(folder).read_metrics() if "validation_loss" in row]
+    curves: dict[str, Sequence[float]] = {f"{name}: step": [float(row["step"]) for row in rows]}
+    return curves | {f"{name}: validation": [float(row["validation_loss"]) for row in rows]}
