@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from mnemoscope.reporting.canvas import (
     DASHES,
@@ -32,6 +33,8 @@ LEGEND_ROW_INCHES = 0.15
 MOST_ROWS = 40
 """Longer curves are thinned in their table, not in the drawing."""
 MARKED_POINTS = 20
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+"""Of logarithmic axes, whose own labels are mathematics that these drawings do not set."""
 HOLDS = {True: "yes", False: "NO", None: ABSENT}
 
 
@@ -116,8 +119,10 @@ def chart_figure(chart: Chart, key: str) -> Drawing | None:
         axes.set(xlabel=chart.x_label, ylabel=chart.y_label)
         if chart.log_x:
             axes.set_xscale("symlog" if min(min(line.x) for line in lines) <= 0 else "log")
+            axes.xaxis.set_major_formatter(PLAIN)
         if chart.log_y:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(PLAIN)
         _marks(axes, chart)
         legend(figure, axes)
         svg = inline_svg(figure, key, f"{chart.title}: {chart.y_label} over {chart.x_label}, {', '.join(names)}.")

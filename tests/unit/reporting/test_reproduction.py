@@ -154,3 +154,10 @@ def test_a_picture_that_moves_brings_its_script_and_fits_all_frames_at_one_scale
     assert spans[1] == pytest.approx(2 * spans[0], abs=0.01)
     with pytest.raises(ValueError, match="needs at least one scene"):
         render_reproduction(reproduction(moving=[picture.model_copy(update={"scenes": []})]))
+
+
+def test_labels_of_a_logarithmic_axis_are_plain_numbers():
+    log = CHART.model_copy(update={"log_y": True, "log_x": True})
+    page = render_reproduction(reproduction(charts=[log]))
+    assert "mathdefault" not in page
+    assert ">0.1<" in page

@@ -32,6 +32,8 @@ from mnemoscope.tasks.three_moons import DT, TRIPLES
 SOURCE = "Zhang et al. 2024, Memory Mosaics (arXiv 2405.06394), section 3, figures 4 to 6"
 HEADS = {1: "1 head", 3: "3 heads"}
 DISENTANGLED = 0.9
+FARTHEST = 4 / 3
+"""Of a moon's orbit, in the moving picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +168,9 @@ def _after_context(which: str, title: str) -> Plot:
     periods = TRIPLES["validation"][0] if which == "unseen" else TRIPLES["train"][5]
     return Plot(
         title=title,
-        caption="Each moon is known after one of its own periods, the upright lines; all of them repeat at the last.",
-        y_label="mean absolute deviation of 25 predictions",
+        caption="Of 25 predictions. Each moon is known after one of its periods, the upright lines; all repeat at the "
+        "last.",
+        y_label="mean absolute deviation",
         x="context",
         x_label="observations before",
         lines=lines,
@@ -189,18 +192,16 @@ PLOTS = (
 
 
 def matrices(settings: ThreeMoonsStudy, series: Series) -> list[HeatMap]:
-    """Figure 6: |z| of the three matrices of either network, of one seed."""
-    return [
-        HeatMap(
-            title=f"{name}: {matrix}",
-            unit="|z|",
-            rows=[f"head {i + 1}" for i in range(3)] if matrix != "W_z" else [f"moon {i + 1}" for i in range(3)],
-            columns=[f"moon {i + 1}" for i in range(3)] if matrix != "W_z" else [f"head {i + 1}" for i in range(3)],
-            values=entries.tolist(),
-        )
-        for name in HEADS.values()
-        for matrix, entries in magnitudes(series, name).items()
-    ]
+    """Figure 6: |z| of the three matrices of either network side by side, a row for each head; W_z transposed."""
+    found = []
+    for name in (HEADS[3], HEADS[1]):
+        entries = magnitudes(series, name)
+        side_by_side = np.hstack([entries["W_k"], entries["W_v"], entries["W_z"].T])
+        columns = [f"{matrix}, {i}" for matrix in MATRICES for i in (1, 2, 3)]
+        rows = [f"{'head' if name == HEADS[3] else 'part'} {i}" for i in (1, 2, 3)]
+        title = f"{name}: W_k, W_v and W_z, by moon"
+        found.append(HeatMap(title=title, unit="|z|", rows=rows, columns=columns, values=side_by_side.tolist()))
+    return found
 
 
 def sky_ahead(trained: Mapping[int, TrainedMoons], moments: Sequence[int]) -> dict[str, Sequence[float]]:
@@ -224,7 +225,8 @@ def in_motion(settings: ThreeMoonsStudy, series: Series) -> list[MovingPicture]:
     ]
     caption = (
         f"Where each moon stands {N_AHEAD} observations on, and where the network puts it, joined by a line: three "
-        "moons of periods 44, 89 and 133 observations, never trained. Three heads find each after its own period."
+        "moons of periods 44, 89 and 133 observations, never trained. Three heads find each after its own period. "
+        "What is foreseen farther out than a third beyond a moon's orbit is drawn there."
     )
     return [MovingPicture(title="The sky ahead", caption=caption, through="Observations", scenes=scenes)]
 
@@ -232,6 +234,7 @@ def in_motion(settings: ThreeMoonsStudy, series: Series) -> list[MovingPicture]:
 def _scene(name: str, moments: Sequence[int], truth: NDArray[np.float64], ahead: NDArray[np.float64]) -> MovingScene:
     """The planet, three moons, three predictions; a moon's orbit is as wide as its number."""
     radii = np.arange(1, 4)[:, None]
+    ahead = ahead / np.maximum(np.linalg.norm(ahead, axis=-1, keepdims=True) / FARTHEST, 1)
     frames = [
         SceneFrame(
             label=f"{n} observations",
@@ -244,7 +247,7 @@ def _scene(name: str, moments: Sequence[int], truth: NDArray[np.float64], ahead:
     ]
     return MovingScene(
         name=name,
-        names=["planet", *(f"moon {i}" for i in (1, 2, 3)), *(f"moon {i}, foreseen" for i in (1, 2, 3))],
+        names=["planet", *(f"moon {i}" for i in (1, 2, 3)), *(f"foreseen {i}" for i in (1, 2, 3))],
         groups=[-1, 0, 1, 2, 0, 1, 2],
         group_names=["moon 1", "moon 2", "moon 3"],
         edges=[(1, 4), (2, 5), (3, 6)],

@@ -109,5 +109,5 @@ def test_a_seed_leaves_figures_matrices_and_a_picture_that_moves(tmp_path: Path)
     assert found[0].figures["repeat_136"] == pytest.approx(0.6, abs=0.1)
     page = write_page(tiny, "small", found, 1, tmp_path, "mnemoscope reproduce three-moons").read_text()
     assert "The sky ahead" in page
-    assert page.count("W_k, seed 0") >= 2
+    assert page.count("W_k, W_v and W_z, by moon, seed 0") >= 2
     assert "period 3" in page
