@@ -35,14 +35,14 @@ def check(kind: Kind, seed: int, examine: Examine, record_property: Property) ->
     assert not [control for control in examination.controls if not control.passed]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(1))
 @pytest.mark.parametrize("name", KINDS)
 def test_planted_memory_gets_its_verdict(name: str, seed: int, examine: Examine, record_property: Property):
     check(KINDS[name], seed, examine, record_property)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(3, 20))
+@pytest.mark.parametrize("seed", range(1, 20))
 @pytest.mark.parametrize("name", KINDS)
 def test_planted_memory_gets_its_verdict_twenty_times(
     name: str, seed: int, examine: Examine, record_property: Property
