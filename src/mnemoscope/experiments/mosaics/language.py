@@ -279,7 +279,7 @@ def side_by_side(settings: LanguageStudy, found: Sequence[Result]) -> list[TextT
     ]
 
 
-def _experiment(corpus: str, minutes: float) -> Experiment[LanguageStudy]:
+def _experiment(corpus: str) -> Experiment[LanguageStudy]:
     small = LanguageStudy(corpus=corpus)
     paper = replace(
         small,
@@ -297,12 +297,11 @@ def _experiment(corpus: str, minutes: float) -> Experiment[LanguageStudy]:
         source=SOURCE,
         claims=_claims(corpus, small.depths),
         sizes={"small": small, "paper": paper},
-        minutes={"small": minutes},
         measure_in=language,
         plots=_plots(small.depths),
         tables=side_by_side,
     )
 
 
-MOSAIC_STORIES = _experiment("stories", 30.0)
-MOSAIC_PROSE = _experiment("prose", 30.0)
+MOSAIC_STORIES = _experiment("stories")
+MOSAIC_PROSE = _experiment("prose")

@@ -271,16 +271,13 @@ def both_sources(settings: RegBenchStudy, found: Sequence[Result]) -> list[TextT
     ]
 
 
-def _experiment(
-    name: str, what: str, small: RegBenchStudy, paper: RegBenchStudy, minutes: float
-) -> Experiment[RegBenchStudy]:
+def _experiment(name: str, what: str, small: RegBenchStudy, paper: RegBenchStudy) -> Experiment[RegBenchStudy]:
     return Experiment(
         name=name,
         what=what,
         source=SOURCE,
         claims=_claims(small.arms, small.environments),
         sizes={"small": small, "paper": paper},
-        minutes={"small": minutes},
         measure_in=regbench,
         plots=[plot for n in small.environments for plot in _loss_plots(small.arms, n)],
         tables=both_sources,
@@ -296,12 +293,10 @@ REGBENCH = _experiment(
     "does a Memory Mosaic learn new languages in context from fewer training languages than a transformer?",
     SMALL,
     PAPER,
-    90.0,
 )
 REGBENCH_OTHERS = _experiment(
     "regbench-others",
     "what do nine other mechanisms reach on RegBench at 100 training languages?",
     OTHERS_SMALL,
     replace(PAPER, arms=OTHERS, environments=(100,), epochs=(400,)),
-    180.0,
 )
