@@ -143,6 +143,8 @@ def _of_hub(target: str, data: Data, budget: Budget, allow_pickle: bool) -> Subj
     name = target.removeprefix(HUB)
     forced, parent = name != target, Path(target).parent
     is_id = re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+    if Path(target).is_file():
+        raise ValueError(f"examine: {target} is a file, and nothing that can be examined; {_WHAT}")
     if not is_id or (not forced and parent != Path() and parent.is_dir()):
         raise ValueError(f"examine: there is no {target}{_nearest(target)}; {_WHAT}")
     return _of_model(name, name.replace("/", "--"), data, budget, allow_pickle)

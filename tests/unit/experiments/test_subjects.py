@@ -209,3 +209,11 @@ def test_what_is_nowhere_is_refused_with_the_nearest_name(tmp_path: Path):
         subject_of(str(tmp_path / "runs"), Data(), BUDGET)
     with pytest.raises(ValueError, match=r"model\.py:build"):
         subject_of(str(tmp_path / "model.py"), Data(), BUDGET)
+
+
+def test_a_file_that_holds_no_model_is_told_from_one_that_is_not_there(tmp_path: Path):
+    (tmp_path / "empty.json").touch()
+    with pytest.raises(ValueError, match=r"empty\.json is a file, and nothing that can be examined"):
+        subject_of(str(tmp_path / "empty.json"), Data(), Budget())
+    with pytest.raises(ValueError, match=r"there is no .*missing\.json"):
+        subject_of(str(tmp_path / "missing.json"), Data(), Budget())
