@@ -17,6 +17,7 @@ BENCHMARKS = (
     "interventions",
     "memories",
     "tasks",
+    "three_moons",
     "training_metrics",
     "remedies",
     "examination",

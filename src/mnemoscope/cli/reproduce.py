@@ -11,7 +11,9 @@ import tyro
 from mnemoscope.cli.executing import Kind, executor_of
 
 if TYPE_CHECKING:
-    from mnemoscope.experiments.reproducing import Experiment, Result
+    from mnemoscope.experiments.executors import Executor
+    from mnemoscope.experiments.gpu_hours import TrainingEstimate
+    from mnemoscope.experiments.reproducing import Experiment, Result, Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,13 +21,14 @@ class Reproduce:
     """Measure a published figure over several seeds and say whether its claims hold; what is finished is kept."""
 
     name: Annotated[str | None, tyro.conf.Positional] = None
-    """Of the experiment; without it they are listed."""
+    """Of the experiment; without it they are listed, with minutes where they were measured."""
 
     seeds: int = 3
     """How many, from 0."""
 
     size: Literal["small", "paper"] = "small"
-    """Minutes on two CPU cores, or what was published; not every experiment has both."""
+    """Minutes on two CPU cores, or what was published; not every experiment has both. Where the trainings of "paper"
+    are known, the GPU hours that they would take are estimated and printed first."""
 
     text: str | None = None
     """For an experiment on text: another one, as a file, a folder or "code"; its results need a folder of their own."""
@@ -48,17 +51,18 @@ class Reproduce:
         """Measure and print; 1 where a claim does not hold."""
         from mnemoscope.cli.printing import say
         from mnemoscope.experiments.published import EXPERIMENTS, find_experiment, on_text
-        from mnemoscope.experiments.reproducing import failures
+        from mnemoscope.experiments.reproducing import failures, finished
         from mnemoscope.experiments.reproduction_page import write_page
 
         if self.name is None:
             return _list(list(EXPERIMENTS.values()))
-        experiment = find_experiment(self.name)
+        experiment = find_experiment(self.name).at(self.size)
         experiment = experiment if self.text is None else on_text(experiment, self.text)
-        if self.size in experiment.minutes:
-            say(f"about {experiment.minutes[self.size]:g} minutes a seed, on one thread of a desktop CPU")
+        executor = executor_of(self.executor, processes=self.processes, address=self.address)
+        if len(finished(experiment, self.seeds, self.size, self.out)) < self.seeds:
+            _say_what_it_takes(experiment, self.size)
         try:
-            found = self._found(experiment)
+            found = self._found(experiment, executor)
         except KeyboardInterrupt:
             say(f"what is finished is in {self.out}; the same command goes on from there")
             raise
@@ -70,26 +74,47 @@ class Reproduce:
             say(f"FAILED: {line}")
         return 1 if broken else 0
 
-    def _found(self, experiment: "Experiment[Any]") -> "list[Result]":
+    def _found(self, experiment: "Experiment[Any]", executor: "Executor") -> "list[Result]":
         from mnemoscope.cli.printing import say
         from mnemoscope.experiments.reproducing import reproduce
         from mnemoscope.experiments.reproducing_seeds import reproduce_on
 
-        executor = executor_of(self.executor, processes=self.processes, address=self.address)
         if self.executor == "local" and self.processes is None:
             return reproduce(experiment, self.seeds, self.size, self.out, say)
         return reproduce_on(executor, experiment, self.seeds, self.size, self.out, say)
 
 
+def _say_what_it_takes(experiment: "Experiment[Any]", size: "Size") -> None:
+    """Minutes where they were measured; of what was published also GPU hours, which nobody measured."""
+    from mnemoscope.cli.printing import say
+    from mnemoscope.experiments.gpu_hours import DEVICE, estimates, in_words, together
+
+    if size in experiment.minutes:
+        say(f"about {experiment.minutes[size]:g} minutes a seed, on one thread of a desktop CPU")
+    if size != "paper" or experiment.trainings is None:
+        return
+    say(f"trainings of a seed, estimated for one {DEVICE.name} from its published rates, not measured:")
+    found = list["TrainingEstimate"]()
+    for estimate in estimates(experiment, size):
+        found.append(estimate)
+        say(f"  {estimate}")
+    say(f"together {in_words(together(found))} a seed, an estimate; evaluations come on top")
+
+
 def _list(experiments: "list[Experiment[Any]]") -> int:
-    """Name, sizes and question of each."""
+    """Name, question, and sizes of each, with minutes where they were measured."""
     from mnemoscope.cli.terminal import columns, filled
 
     width = max(len(experiment.name) for experiment in experiments)
     for experiment in experiments:
-        text = f"{experiment.name:<{width}}  {experiment.what} ({', '.join(experiment.sizes)})"
+        text = f"{experiment.name:<{width}}  {experiment.what} ({', '.join(_sizes(experiment))})"
         print(filled(text, columns(), hanging=width + 2))
     return 0
+
+
+def _sizes(experiment: "Experiment[Any]") -> "list[str]":
+    measured = experiment.minutes
+    return [f"{size}: {measured[size]:g} minutes a seed" if size in measured else size for size in experiment.sizes]
 
 
 def _print(experiment: "Experiment[Any]", found: "list[Result]") -> None:

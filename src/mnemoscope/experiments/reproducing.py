@@ -13,9 +13,9 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from mnemoscope.reporting.geometry import write_geometry
 from mnemoscope.runs import SCHEMA_VERSION, Record, read_record, write_record
 from mnemoscope.runs.geometry import GeometryExamination, HeatMap
 from mnemoscope.runs.reproduction import MovingPicture, TextTable
+
+if TYPE_CHECKING:
+    from mnemoscope.experiments.planning.targets import Target
 
 Size = Literal["small", "paper"]
 """Minutes on two CPU cores, or what was published (hours, or a GPU)."""
@@ -132,6 +135,14 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Claims and plots of one size; see `Experiment`."""
+
+    claims: Sequence[Claim]
+    plots: Sequence[Plot]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment(Generic[Settings]):
     """A published figure or table.
 
@@ -150,6 +161,8 @@ class Experiment(Generic[Settings]):
         seed_heat_maps: settings and the series of one seed -> matrices that its page draws for every seed.
         moving: settings and the series of the first seed -> pictures that move.
         tables: settings and all results -> tables of words.
+        shown: claims and plots of the sizes that have others.
+        trainings: settings -> the trainings of one seed, as the planner takes them; see `gpu_hours`.
 
     Raises:
         ValueError: neither, or both, of `measure` and `measure_in`.
@@ -168,10 +181,17 @@ class Experiment(Generic[Settings]):
     seed_heat_maps: Callable[[Settings, Series], Sequence[HeatMap]] = _nothing
     moving: Callable[[Settings, Series], Sequence[MovingPicture]] = _nothing
     tables: "Callable[[Settings, Sequence[Result]], Sequence[TextTable]]" = _nothing
+    shown: Mapping[Size, Shown] = field(default_factory=dict)
+    trainings: "Callable[[Settings], Sequence[Target]] | None" = None
 
     def __post_init__(self) -> None:
         if (self.measure is None) == (self.measure_in is None):
             raise ValueError(f"Experiment {self.name}: needs either measure or measure_in")
+
+    def at(self, size: Size) -> "Experiment[Settings]":
+        """The experiment with the claims and plots of a size."""
+        shown = self.shown.get(size)
+        return self if shown is None else replace(self, claims=shown.claims, plots=shown.plots, shown={})
 
     def of_seed(self, size: Size, seed: int, out: Path) -> Measured:
         """What one seed gives; `out` is the folder of all experiments."""
@@ -209,8 +229,6 @@ def reproduce(experiment: Experiment[Any], n_seeds: int, size: Size, out: str | 
     Raises:
         ValueError: fewer than one seed, a size that the experiment has not, or results of other settings.
     """
-    if n_seeds < 1:
-        raise ValueError(f"reproduce: seeds must be at least 1, got {n_seeds}; 3 are enough for a table")
     there = {result.seed: result for result in finished(experiment, n_seeds, size, out)}
     for seed in range(n_seeds):
         if seed in there:
@@ -235,8 +253,11 @@ def finished(experiment: Experiment[Any], n_seeds: int, size: Size, out: str | P
     """What is there of the first seeds, in their order.
 
     Raises:
-        ValueError: a size that the experiment has not, or results that are damaged or of other settings.
+        ValueError: fewer than one seed, a size that the experiment has not, or results that are damaged or of other
+            settings.
     """
+    if n_seeds < 1:
+        raise ValueError(f"reproduce: seeds must be at least 1, got {n_seeds}; 3 are enough for a table")
     settings = resolved_settings(experiment, size)
     files = [seed_file(experiment, size, out, seed) for seed in range(n_seeds)]
     found = [(file, read_record(file, Result)) for file in files if file.exists()]

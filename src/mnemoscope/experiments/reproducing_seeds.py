@@ -67,8 +67,6 @@ def reproduce_on(
         ValueError: as `reproduce`, or as the executor.
         ChildProcessError: a seed failed; what is finished is kept.
     """
-    if n_seeds < 1:
-        raise ValueError(f"reproduce: seeds must be at least 1, got {n_seeds}; 3 are enough for a table")
     finished(experiment, n_seeds, size, out)
     out = Path(out).absolute()
     jobs = [SeedJob(experiment=experiment, size=size, seed=seed, out=out) for seed in range(n_seeds)]

@@ -11,7 +11,7 @@ import pytest
 import tyro
 
 from mnemoscope.cli.reproduce import Reproduce
-from mnemoscope.experiments import reproducing_seeds
+from mnemoscope.experiments import reproducing, reproducing_seeds
 from mnemoscope.experiments.executors import Executor, LocalPool, RayCluster
 from mnemoscope.experiments.published import EXPERIMENTS
 from mnemoscope.experiments.reproducing import Experiment, Result
@@ -90,3 +90,48 @@ def test_names(tmp_path: Path):
         with pytest.raises(ValueError, match=re.escape(message)):
             asked.run()
     assert not (tmp_path / "new").exists()
+
+
+def test_mistakes_are_told_before_what_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for asked, message in (
+        (Reproduce(name="three-moons", seeds=0, out=tmp_path), "seeds must be at least 1, got 0"),
+        (Reproduce(name="three-moons", processes=0, out=tmp_path), "must be None or at least 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            asked.run()
+    said = capsys.readouterr()
+    assert said.out + said.err == ""
+
+
+def test_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Measured minutes, or an estimate that says it is one; nothing where all seeds are there."""
+
+    def stopped(*arguments: Any) -> list[Result]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproducing, "reproduce", stopped)
+    for size in ("small", "paper"):
+        with pytest.raises(KeyboardInterrupt):
+            Reproduce(name="three-moons", size=size, out=tmp_path).run()
+    small, paper = capsys.readouterr().out.split(f"what is finished is in {tmp_path}")[:2]
+    assert "about 4 minutes a seed" in small
+    assert "GPU" not in small
+    assert "estimated for one NVIDIA H100 SXM from its published rates, not measured" in paper
+    assert "3 heads: less than a GPU minute" in paper
+    folder = tmp_path / "perpgrad" / "small"
+    folder.mkdir(parents=True)
+    write_record(folder / "seed-0.json", result(0, adamw=0.001))
+    monkeypatch.setattr(reproducing, "reproduce", lambda *arguments: [result(0, adamw=0.001)])
+    Reproduce(name="perpgrad", seeds=1, out=tmp_path).run()
+    assert "minutes a seed" not in capsys.readouterr().out
+
+
+def test_claims_of_a_size_are_those_that_its_settings_measure():
+    """The published depths differ from the small ones."""
+    stories = EXPERIMENTS["mosaic-stories"]
+    assert "gain_4" in {claim.figure for claim in stories.at("small").claims}
+    paper = stories.at("paper")
+    figures = {claim.figure for claim in paper.claims}
+    assert {f"gain_{depth}" for depth in stories.sizes["paper"].depths} <= figures
+    assert "gain_4" not in figures
+    assert any("mosaic_18: validation" in series for series in paper.plots[0].lines.values())

@@ -7,7 +7,7 @@ word; a transformer needs two blocks for that. So the Mosaic leads at depth 1, a
 Then both read what they were not trained on, and go on with the beginnings of stories.
 
 Source: Zhang et al. 2024, "Memory Mosaics" (arXiv 2405.06394), section 5, figures 9 and 10, Table 1.
-Differs: stories of a grammar and a text of the user's in place of BabiStories; 128 channels and windows of 256 tokens
+Differs: stories of a grammar and a text of the user's in place of BabiStories; 64 channels and windows of 256 tokens
 in place of 768 and 512; no dropout.
 """
 
@@ -24,9 +24,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mnemoscope.contracts import IGNORE
+from mnemoscope.experiments.gpu_hours import planned
 from mnemoscope.experiments.mosaics.arms import TITLES, Arm, Shape, arm_config, count
 from mnemoscope.experiments.mosaics.trained import run_folder, trained, validation_curve
-from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot, Result
+from mnemoscope.experiments.planning import Target
+from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot, Result, Shown
 from mnemoscope.models import Model
 from mnemoscope.runs.reproduction import TextTable
 from mnemoscope.tasks import Stories, StoriesConfig, Task, TaskConfig, Text, TextConfig, build_task, task_rng
@@ -61,7 +63,7 @@ class LanguageStudy:
     corpus: str = "stories"
     depths: tuple[int, ...] = (1, 2, 4)
     length: int = 256
-    d_model: int = 128
+    d_model: int = 64
     n_heads: int = 4
     steps: int = 600
     batch_size: int = 16
@@ -121,6 +123,11 @@ def language(settings: LanguageStudy, seed: int, out: Path) -> Measured:
     figures |= _out_of_distribution(series, settings)
     texts["prompts"] = [_written(task, prompt) for prompt in _prompts(task, settings)]
     return Measured(figures=figures, series=series, texts=texts)
+
+
+def trainings(settings: LanguageStudy) -> list[Target]:
+    """Of one seed, for the planner."""
+    return [planned(settings.recipe(arm, depth)) for depth in settings.depths for arm in PAIR]
 
 
 @torch.no_grad()
@@ -298,7 +305,9 @@ def _experiment(corpus: str) -> Experiment[LanguageStudy]:
         claims=_claims(corpus, small.depths),
         sizes={"small": small, "paper": paper},
         measure_in=language,
+        trainings=trainings,
         plots=_plots(small.depths),
+        shown={"paper": Shown(claims=_claims(corpus, paper.depths), plots=_plots(paper.depths))},
         tables=side_by_side,
     )
 

@@ -13,9 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.contracts import Batch
+from mnemoscope.experiments.planning import Target
 from mnemoscope.models.moons import MoonsNetwork, MoonsNetworkConfig, build_moons_network
 from mnemoscope.tasks.streams import task_rng
 from mnemoscope.tasks.three_moons import ThreeMoons, ThreeMoonsConfig
+from mnemoscope.training import TrainConfig
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
@@ -56,18 +59,49 @@ class TrainedMoons:
 def train_moons(settings: MoonsTraining, n_heads: int, seed: int) -> TrainedMoons:
     """Train one network on the CPU; what it sees and starts from depends on the seed alone."""
     network = build_moons_network(MoonsNetworkConfig(n_heads=n_heads, is_complex=settings.is_complex), seed)
-    task = ThreeMoons(ThreeMoonsConfig(length=settings.length))
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1.0, betas=BETAS, eps=EPSILON, weight_decay=0.0)
+    task, optimiser = ThreeMoons(ThreeMoonsConfig(length=settings.length)), moons_optimiser(network)
     losses = list[float]()
     for step in range(settings.steps):
         batch = task.batch(task_rng(seed, "train", step), settings.batch_size, "train")
-        loss = clipped_loss(network(torch.from_numpy(batch.inputs)), torch.from_numpy(batch.targets), settings.clip)
-        optimiser.zero_grad()
-        loss.backward()
-        _set_rate(optimiser, _rate(settings, step), step + 1, settings.bias_correction)
-        optimiser.step()
-        losses.append(loss.item())
+        losses.append(moons_step(network, optimiser, batch, settings, step))
     return TrainedMoons(network=network, losses=losses)
+
+
+def planned_moons(settings: MoonsTraining, n_heads: int, name: str) -> Target:
+    """A training as the planner takes it."""
+    config = MoonsNetworkConfig(n_heads=n_heads, is_complex=settings.is_complex)
+    train = TrainConfig(
+        steps=settings.steps, batch_size=settings.batch_size, warmup_steps=0, weight_decay=0.0, grad_clip=None
+    )
+    return Target(
+        name=name,
+        build=lambda: build_moons_network(config, 0),
+        stack=None,
+        batch=settings.batch_size,
+        tokens=settings.length,
+        train=train,
+    )
+
+
+def moons_optimiser(network: MoonsNetwork) -> torch.optim.Optimizer:
+    """AdamW without decay; `moons_step` sets its rate."""
+    return torch.optim.AdamW(network.parameters(), lr=1.0, betas=BETAS, eps=EPSILON, weight_decay=0.0)
+
+
+def moons_step(
+    network: MoonsNetwork, optimiser: torch.optim.Optimizer, batch: Batch, settings: MoonsTraining, step: int
+) -> float:
+    """One step of the optimiser, in place.
+
+    Returns:
+        The loss before it.
+    """
+    loss = clipped_loss(network(torch.from_numpy(batch.inputs)), torch.from_numpy(batch.targets), settings.clip)
+    optimiser.zero_grad()
+    loss.backward()
+    _set_rate(optimiser, _rate(settings, step), step + 1, settings.bias_correction)
+    optimiser.step()
+    return loss.item()
 
 
 def clipped_loss(

@@ -9,8 +9,9 @@ shown as its own, and nothing is compared across them.
 
 Source: Zhang et al. 2024, "Memory Mosaics" (arXiv 2405.06394), section 6, figure 11 and Table 4 (100 and 500 automata);
 Akyürek, Wang, Kim, Andreas 2024, "In-Context Language Learning" (arXiv 2401.12973), from 1,000 automata on.
-Differs: an own generator of the same law; one set of hyper-parameters for all, no search; 128 channels, no dropout; the
-number of epochs is in the settings.
+Differs: an own generator of the same law; 64 channels, no dropout; one set of hyper-parameters for all. Learning rate
+and epochs are of four trainings of the Mosaic on 500 automata at seed 0: twice as many epochs lowered what it reached
+on new languages from .91 to .89.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,10 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mnemoscope.experiments.gpu_hours import planned
 from mnemoscope.experiments.mosaics.arms import OTHERS, TITLES, Arm, Shape, arm_config, count
 from mnemoscope.experiments.mosaics.trained import run_folder, trained, validation_curve
+from mnemoscope.experiments.planning import Target
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot, Result
 from mnemoscope.models import Model
 from mnemoscope.runs.reproduction import TextTable
@@ -58,13 +61,13 @@ class RegBenchStudy:
 
     arms: tuple[Arm, ...] = PAIR
     environments: tuple[int, ...] = (100, 500)
-    epochs: tuple[int, ...] = (200, 60)
+    epochs: tuple[int, ...] = (60, 15)
     n_held_out: int = 100
-    d_model: int = 128
+    d_model: int = 64
     n_layers: int = 2
-    n_heads: int = 8
+    n_heads: int = 4
     batch_size: int = 16
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.1
     max_string_length: int = 49
 
@@ -119,6 +122,11 @@ def regbench(settings: RegBenchStudy, seed: int, out: Path) -> Measured:
                 figures |= {f"{name}_{which}_{what}": value for what, value in _scores(model, test).items()}
             series |= validation_curve(run_folder(out, recipe.name, seed), name)
     return Measured(figures=figures | _baselines(settings), series=series)
+
+
+def trainings(settings: RegBenchStudy) -> list[Target]:
+    """Of one seed, for the planner."""
+    return [planned(settings.recipe(arm, n)) for n in settings.environments for arm in settings.arms]
 
 
 @dataclass(frozen=True)
@@ -279,14 +287,17 @@ def _experiment(name: str, what: str, small: RegBenchStudy, paper: RegBenchStudy
         claims=_claims(small.arms, small.environments),
         sizes={"small": small, "paper": paper},
         measure_in=regbench,
+        trainings=trainings,
         plots=[plot for n in small.environments for plot in _loss_plots(small.arms, n)],
         tables=both_sources,
     )
 
 
 SMALL = RegBenchStudy()
-OTHERS_SMALL = RegBenchStudy(arms=OTHERS, environments=(100,), epochs=(200,))
-PAPER = RegBenchStudy(epochs=(400, 400), n_held_out=500, batch_size=32, learning_rate=5e-4)
+OTHERS_SMALL = RegBenchStudy(arms=OTHERS, environments=(100,), epochs=(60,))
+PAPER = RegBenchStudy(
+    epochs=(400, 400), n_held_out=500, d_model=128, n_heads=8, batch_size=32, learning_rate=5e-4
+)
 
 REGBENCH = _experiment(
     "regbench",

@@ -22,7 +22,8 @@ from mnemoscope.experiments.mosaics.foreseeing import (
     skies,
     validation_skies,
 )
-from mnemoscope.experiments.mosaics.moons_training import MoonsTraining, TrainedMoons, train_moons
+from mnemoscope.experiments.mosaics.moons_training import MoonsTraining, TrainedMoons, planned_moons, train_moons
+from mnemoscope.experiments.planning import Target
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot, Series
 from mnemoscope.models.moons import MATRICES
 from mnemoscope.runs.geometry import HeatMap
@@ -86,6 +87,11 @@ def three_moons(settings: ThreeMoonsStudy, seed: int) -> Measured:
     figures |= _errors_at(series, settings.contexts)
     figures |= disentanglement(magnitudes(series, HEADS[3]))
     return Measured(figures=figures, series=series)
+
+
+def trainings(settings: ThreeMoonsStudy) -> list[Target]:
+    """Of one seed, for the planner."""
+    return [planned_moons(settings.training, n_heads, name) for n_heads, name in HEADS.items()]
 
 
 def magnitudes(series: Series, name: str) -> dict[str, NDArray[np.float64]]:
@@ -269,6 +275,7 @@ THREE_MOONS = Experiment(
         "paper": ThreeMoonsStudy(training=MoonsTraining(batch_size=64), n_sequences=512, every=1),
     },
     measure=three_moons,
+    trainings=trainings,
     plots=PLOTS,
     seed_heat_maps=matrices,
     moving=in_motion,

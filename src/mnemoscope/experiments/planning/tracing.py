@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mnemoscope.experiments.planning.work import Counting, Work
 from mnemoscope.models import Stack
+from mnemoscope.models.moons import N_CHANNELS, MoonsNetwork
 from mnemoscope.training import TrainConfig
 from mnemoscope.training.optimiser import build_optimiser
 
@@ -163,6 +164,8 @@ def _data(model: nn.Module, batch: int, tokens: int) -> tuple[Tensor, Tensor]:
     vectors = model.config.vectors if isinstance(model, Stack) else None
     if vectors is not None:
         return torch.zeros(batch, tokens, vectors.n_channels), torch.zeros(batch, tokens, vectors.n_outputs)
+    if isinstance(model, MoonsNetwork):
+        return torch.zeros(batch, tokens, N_CHANNELS), torch.zeros(batch, tokens, N_CHANNELS)
     return torch.zeros(batch, tokens, dtype=torch.long), torch.zeros(batch, tokens, dtype=torch.long)
 
 
