@@ -17,6 +17,7 @@ from mnemoscope.contracts.batch import Batch
 from mnemoscope.tasks.associative_recall import AssociativeRecall, AssociativeRecallConfig
 from mnemoscope.tasks.babi import Babi, BabiConfig
 from mnemoscope.tasks.babi_files import BabiFiles, BabiFilesConfig
+from mnemoscope.tasks.bigrams import Bigrams, BigramsConfig
 from mnemoscope.tasks.compositional import Compositional, CompositionalConfig
 from mnemoscope.tasks.copying import Copying, CopyingConfig
 from mnemoscope.tasks.cued_recall import CuedRecall, CuedRecallConfig
@@ -57,6 +58,8 @@ __all__ = [
     "BabiConfig",
     "BabiFiles",
     "BabiFilesConfig",
+    "Bigrams",
+    "BigramsConfig",
     "Compositional",
     "CompositionalConfig",
     "Copying",
@@ -195,6 +198,7 @@ TaskConfig: TypeAlias = Annotated[
     AssociativeRecallConfig
     | BabiConfig
     | BabiFilesConfig
+    | BigramsConfig
     | CompositionalConfig
     | CopyingConfig
     | CuedRecallConfig
@@ -233,6 +237,7 @@ TASKS: Mapping[str, Callable[[Any], Task]] = {
     "associative_recall": AssociativeRecall,
     "babi": Babi,
     "babi_files": BabiFiles,
+    "bigrams": Bigrams,
     "compositional_mqar": Compositional,
     "copy": Copying,
     "cued_recall": CuedRecall,

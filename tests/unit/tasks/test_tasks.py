@@ -12,6 +12,7 @@ from mnemoscope.tasks import (
     AssociativeRecallConfig,
     BabiConfig,
     BabiFilesConfig,
+    BigramsConfig,
     CompositionalConfig,
     CopyingConfig,
     CuedRecallConfig,
@@ -55,6 +56,7 @@ from mnemoscope.tasks.streams import draw_owned, owners, split_stream
 CONFIGS = (
     MqarConfig(vocab_size=64, length=32, n_pairs=4),
     TextConfig(length=32),
+    BigramsConfig(vocab_size=16, length=64),
     CompositionalConfig(vocab_size=48, length=32),
     CuedRecallConfig(n_pairs=4),
     DemandControlConfig(vocab_size=64, length=32, n_pairs=4),
