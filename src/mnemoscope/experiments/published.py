@@ -19,15 +19,38 @@ from mnemoscope.experiments.geometry.steering import STEERING
 from mnemoscope.experiments.geometry.theory import NODE2VEC_DYNAMICS
 from mnemoscope.experiments.geometry.tiny import TINY_GRAPHS
 from mnemoscope.experiments.head_collapse import HEAD_COLLAPSE, SmallLm
+from mnemoscope.experiments.mosaics.examined import MOSAIC_EXAMINED
+from mnemoscope.experiments.mosaics.induction import MOSAIC_INDUCTION
 from mnemoscope.experiments.mosaics.language import MOSAIC_PROSE, MOSAIC_STORIES, LanguageStudy
+from mnemoscope.experiments.mosaics.middle_tier import MOSAIC_MIDDLE_TIER
+from mnemoscope.experiments.mosaics.open_questions import MOSAIC_PERSISTENT_BIAS, MOSAIC_TIMESCALES
+from mnemoscope.experiments.mosaics.planetary import MOSAIC_PLANETARY
+from mnemoscope.experiments.mosaics.profiles import MOSAIC_PROFILES
 from mnemoscope.experiments.mosaics.regbench import REGBENCH, REGBENCH_OTHERS
 from mnemoscope.experiments.mosaics.three_moons import THREE_MOONS
+from mnemoscope.experiments.mosaics.v2 import MOSAIC_V2
+from mnemoscope.experiments.mosaics.v2_levels import MOSAIC_V2_LEVELS
 from mnemoscope.experiments.reproducing import Experiment
 from mnemoscope.experiments.stability import PERPGRAD, STRENGTHS, WEIGHT_DECAY
 
 IN_WEIGHTS = (PATH_STAR, PAUSED, STAGED, DIRECTIONS, TREE, MAMBA, REMEMBERED, STEERING, EDITING, CAPACITY, KNOCKING_OUT)
 TINY = (TINY_GRAPHS, NODE2VEC_DYNAMICS, GEOMETRIC_COSTS, GEOMETRY_PHASE, GEOMETRY_CALIBRATION)
-MOSAICS = (THREE_MOONS, MOSAIC_STORIES, MOSAIC_PROSE, REGBENCH, REGBENCH_OTHERS)
+MOSAICS = (
+    THREE_MOONS,
+    MOSAIC_STORIES,
+    MOSAIC_PROSE,
+    REGBENCH,
+    REGBENCH_OTHERS,
+    MOSAIC_PROFILES,
+    MOSAIC_INDUCTION,
+    MOSAIC_EXAMINED,
+    MOSAIC_PLANETARY,
+    MOSAIC_TIMESCALES,
+    MOSAIC_MIDDLE_TIER,
+    MOSAIC_PERSISTENT_BIAS,
+    MOSAIC_V2,
+    MOSAIC_V2_LEVELS,
+)
 
 EXPERIMENTS: Mapping[str, Experiment[Any]] = {
     experiment.name: experiment

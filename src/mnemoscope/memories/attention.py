@@ -5,6 +5,11 @@
 W(t) is all of 1..t, or the last `window` tokens, the present one included. As a memory it stores every token it may
 still look at; in a hybrid it is what can replace a recurrent memory, so its role is that of a route.
 
+Why: the route around a memory, and the baseline: it forgets nothing within its window.
+
+Known limits: keys and values grow with the tokens in view; without a short convolution one layer cannot bind a token
+to the one before it.
+
 Source: Vaswani et al. 2017 (arXiv 1706.03762), equation 1; rotary positions, Su et al. 2021 (arXiv 2104.09864); ALiBi,
 Press, Smith, Lewis 2022 (arXiv 2108.12409); windows drawn anew for each training batch, Cabannes et al. 2025, "Short
 window attention enables long-term memorization" (arXiv 2509.24552).

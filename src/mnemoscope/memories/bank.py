@@ -6,6 +6,11 @@
 Nothing is written at run time: the slots are parameters, so the memory cannot hold anything of the sequence. What it
 can be is a lookup table, or, when all slots or all addresses become one, a single learned vector behind a gate.
 
+Why: to see a lookup table where a memory was meant: whatever it does, it cannot be memory of the sequence.
+
+Known limits: trained by the task alone, slots or addresses may become one vector; then `fold` replaces the bank by
+it.
+
 Source: the memory bank of the Parallax notes (note 004), whose equations are not public: a reconstruction of v2 without
 its energy term and without its second, bidirectional pass.
 Differs: trained by the task's loss; the energy-trained `EnergyBank` is another memory.

@@ -11,6 +11,11 @@ convolutions. Here this is the memory alone; the window is a part of the layout,
 (`based, attention(window=64)`) or side by side (`based | attention(window=64)`), where an examination can tell the two
 apart. The short convolution is an option of the memory.
 
+Why: sharper addressing than first-order features at a state that still does not grow with the sequence.
+
+Known limits: the state is a product of features and values, and features grow with the square of the key width;
+nothing is forgotten, so long sequences interfere.
+
 Source: Arora et al. 2024, "Simple linear attention language models balance the recall-throughput tradeoff"
 (arXiv 2402.18668), section 4.
 Differs: the short convolution is that over q, k, v of other linear-attention layers, not a gated layer of its own.

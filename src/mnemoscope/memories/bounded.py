@@ -15,6 +15,10 @@ then k_T reads those that are left. The policy says which is given up:
 
 Until the capacity is reached, each policy is the contextual memory. Choices have no gradient; what is kept has.
 
+Why: how much of a contextual memory is needed, and which pairs: capacity and choice can be varied alone.
+
+Known limits: tokens come one after the other, so training is slow; choices are not trained.
+
 Source: the memory, Zhang et al. 2024, "Memory Mosaics" (arXiv 2405.06394), equations 7 and 8, parametrised as in
 `contextual`; a bound is that paper's wish. Keeping what draws attention, Zhang et al. 2023, "H2O" (arXiv 2306.14048).
 Differs: H2O sums attention for ever and holds a share of recent pairs; here older attention fades instead.

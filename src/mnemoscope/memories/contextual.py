@@ -10,6 +10,11 @@ the leak of the extractor. The value of a token looks one token ahead, so the pa
 what is read at T is stored before T. The first token reads zeros, or, with `start="learned"`, a null value: a pair with
 the key zero that stands in memory before the first token and stays there.
 
+Why: keys that look back and values that look ahead bind neighbours within one layer, where a transformer needs two.
+
+Known limits: every pair of the sequence is kept, so its state grows like that of attention; keys and queries share
+one extractor.
+
 Source: Zhang et al. 2024, "Memory Mosaics" (arXiv 2405.06394), equations 2 to 8 and figure 8; scalars and starts as in
 its code.
 Differs: lengths are guarded (`of_length`), where the code divides by zero; extractors beside the leaky average,
@@ -37,6 +42,7 @@ from mnemoscope.memories.key_extractors import (
     LegendreKeys,
     by_head,
     projection,
+    require_retentions,
 )
 from mnemoscope.memories.parts import require, tensor_bytes
 from mnemoscope.ops.smoothing_read import ReadKernel, of_length, read_weights, smoothing_read
@@ -53,6 +59,7 @@ class ContextualConfig:
         order: coefficients a channel of "legendre" keys, where None is 4.
         horizon: tokens that "legendre" keys summarise, where None is 32.
         kernel: form of the weights.
+        retentions: of "leaky" keys, what each head keeps from token to token; None learns it.
         top_k: how many pairs the kernel "top_k" reads.
         normalise_keys: draw keys to one length; off for the Gaussian, which is softmax on such keys.
         normalise_values: draw values to one length.
@@ -71,6 +78,7 @@ class ContextualConfig:
     taps: int | None = None
     order: int | None = None
     horizon: int | None = None
+    retentions: tuple[float, ...] | None = None
     kernel: ReadKernel = "softmax"
     top_k: int | None = None
     normalise_keys: bool = True
@@ -90,6 +98,9 @@ class ContextualConfig:
             allowed = value is None or (self.keys == kind and value >= least)
             required = f"None, or at least {least} with keys='{kind}'"
             require(allowed, f"{where}.{name}", required, value, "use None")
+        require_retentions(where, self.retentions, self.n_heads)
+        leaky = self.keys == "leaky" or self.retentions is None
+        require(leaky, f"{where}.retentions", "None, or with keys='leaky'", self.retentions, "use None")
         require(
             (self.top_k is not None and self.top_k >= 1) if self.kernel == "top_k" else self.top_k is None,
             f"{where}.top_k",
@@ -258,7 +269,7 @@ class Contextual(nn.Module):
 def _build_keys(config: ContextualConfig, d_model: int) -> KeyExtractor:
     match config.keys:
         case "leaky":
-            return LeakyKeys(d_model, config.n_heads, config.bias)
+            return LeakyKeys(d_model, config.n_heads, config.bias, config.retentions)
         case "convolution":
             return ConvolvedKeys(d_model, config.n_heads, 4 if config.taps is None else config.taps, config.bias)
         case "legendre":

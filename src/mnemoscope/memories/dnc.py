@@ -13,6 +13,12 @@ All controls are one projection of the controller's output, and the controller s
     deallocation   what is freed is wiped: M_{t-1} * psi; usage passes no gradient back to the writing weights
     sharpness      L r and L^T r are raised to a power 1 + softplus and normalised
 
+Why: allocation and temporal links let it store without overwriting and read back in order, which content alone
+cannot.
+
+Known limits: a loop over tokens, and a link matrix with the square of the slots; training is unstable, see the
+remedies `dnc_masking` and `ntm_stability`.
+
 Source: Graves et al. 2016, "Hybrid computing using a neural network with dynamic external memory" (Nature 538, 471),
 methods; amendments, Csordás & Schmidhuber 2019, "Improving Differentiable Neural Computers Through Memory Masking,
 De-allocation, and Link Distribution Sharpness Control" (arXiv 1904.10278), sections 3.1 to 3.3.

@@ -8,6 +8,11 @@
 The slots receive the gradient of weight * E alone, everything else that of the task alone. E draws the slots towards
 the queries; where beta lambda_max(E[q q^T]) < 1, one vector for all slots is where it leads (`collapse_threshold`).
 
+Why: to study a memory whose own objective leads to a collapse that the task cannot see or mend.
+
+Known limits: nothing of the sequence is written; where the energy makes the collapse stable, no setting of the task's
+loss undoes it.
+
 Source: a reconstruction of version 2 of the Parallax notes (note 004), whose equations are not public; the energy is
 that of modern Hopfield networks, Ramsauer et al. 2020 (arXiv 2008.02217), equation 2.
 Differs: without the second, bidirectional pass over the bank; slots on a sphere are an option of this package.

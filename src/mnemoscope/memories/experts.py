@@ -9,6 +9,10 @@
 
 The bias, which balances the loads, is changed by `rebalance` alone: bias_e <- bias_e + rate sign(mean load - load_e).
 
+Why: capacity that is chosen by token, to be told apart from memory: routing looks like addressing.
+
+Known limits: it remembers nothing of the sequence; without balance a few experts take all tokens.
+
 Source: Shazeer et al. 2017 (arXiv 1701.06538), and without noise Fedus, Zoph, Shazeer 2021 (arXiv 2101.03961); balance
 without a loss, Wang et al. 2024 (arXiv 2408.15664), section 3; expert choice, Zhou et al. 2022 (arXiv 2202.09368).
 Differs: a token's weights are those of the whole softmax, not scaled to sum to one over the chosen. Expert choice of

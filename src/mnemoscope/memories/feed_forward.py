@@ -5,6 +5,10 @@
 
 Rows of W_1 are keys, columns of W_2 values, and r_t how much of each is read. There is no state.
 
+Why: the baseline of the persistent memory: what the weights know, without any softmax over what is stored.
+
+Known limits: it has no state, so every verdict on it is about the weights and none about the sequence.
+
 Source: Zhang et al. 2024, "Memory Mosaics" (arXiv 2405.06394), whose persistent memory takes the place of the
 feed-forward part; the gated form takes it back, Zhang, Bottou 2025 (arXiv 2507.03285); Shazeer 2020 (arXiv 2002.05202),
 equation 6.

@@ -9,6 +9,10 @@
 With `retains=False` it is the delta rule, with `erases=False` gated linear attention with one decay per head, with
 both off linear attention without a normaliser.
 
+Why: erasing what stands under a key before writing anew keeps recall where a sum of outer products interferes.
+
+Known limits: a head holds about as many pairs as its keys have channels; beyond that, old pairs are blurred.
+
 Source: Yang, Kautz, Hatamizadeh 2024, "Gated Delta Networks" (arXiv 2412.06464), equation 10 and figure 1; doubled
 write strength, Grazzi et al. 2024 (arXiv 2411.12537).
 Differs: heads share one width for keys and values; queries are scaled by K^-1/2.

@@ -5,6 +5,10 @@
 
 The decay depends on the present token alone and reaches whole rows: there is no targeted erasing.
 
+Why: a decay for every key channel lets some of what is held last while the rest is forgotten.
+
+Known limits: a write cannot replace what stands under the same key, so rewritten keys give stale answers.
+
 Source: Yang et al. 2023, "Gated Linear Attention Transformers with Hardware-Efficient Training" (arXiv 2312.06635),
 equation 3 and section 4.4.
 Differs: the read is RMS-normalised per head, as in the authors' code, where the paper writes a layer norm; queries are

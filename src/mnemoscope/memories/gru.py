@@ -5,6 +5,10 @@
 
 Since gates depend on h_{t-1}, tokens come one after the other: `forward` is torch's loop.
 
+Why: the recurrent baseline with the smallest state, for tasks that track a state rather than recall pairs.
+
+Known limits: tokens come one after the other, and the state is one number a cell: it holds few pairs.
+
 Source: Cho et al. 2014 (arXiv 1406.1078), equations 5 to 8.
 Differs: the reset gate acts after the product with U_n, and there are two biases a gate, as torch has it; an output
 projection, so that the width is free.

@@ -8,6 +8,11 @@
 A key that comes from the token before binds it to the present value; the query asks for it later. What is written is
 k_t v_t^T; A, B, C are one system per head, the same for every token, so nothing chooses what is kept.
 
+Why: the simplest layer of state spaces that can recall: a shift to bind, a product to look up.
+
+Known limits: nothing depends on the input, so it cannot choose what to keep, and recall of many pairs needs many
+states.
+
 Source: Fu, Dao, Saab, Thomas, Rudra, Ré 2022, "Hungry Hungry Hippos" (arXiv 2212.14052), section 3.1, algorithm 1.
 Differs: a short convolution of `shift` taps is what the shift state space of `shift` states computes, its skip path
 being a tap; projections have no bias.

@@ -13,6 +13,10 @@ that the short convolution adds.
 The read is the last convolution, before its gate x^N. D is a tap at lag zero and is read with the others: from the
 second stage on, what it passes has already been through a long convolution.
 
+Why: long-range mixing without attention or a recurrent state, for comparison with both.
+
+Known limits: a fixed longest sequence, and a stream that keeps all past inputs; filters do not depend on the input.
+
 Source: Poli, Massaroli, Nguyen, Fu, Dao, Baccus, Bengio, Ermon, Ré 2023, "Hyena Hierarchy" (arXiv 2302.10866),
 definition 3.1 and section 3.3.
 Differs: as many long filters as the order (the released code has one less); features start at k = 1; the last layer

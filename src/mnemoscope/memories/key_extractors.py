@@ -12,6 +12,8 @@ Differs: the factor 1 - retention of the code is left out, since lengths cancel;
 order channels, so that keys are as wide as those of the other extractors.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -30,13 +32,17 @@ KeyKind = Literal["leaky", "convolution", "legendre"]
 
 
 class LeakyKeys(nn.Module):
-    """Leaky averages of the projected inputs; their timescales start spread over the heads."""
+    """Leaky averages of the projected inputs; timescales start spread over the heads, or are given and stay."""
 
-    def __init__(self, d_model: int, n_heads: int, bias: bool = False) -> None:
+    def __init__(
+        self, d_model: int, n_heads: int, bias: bool = False, retentions: Sequence[float] | None = None
+    ) -> None:
         super().__init__()
         self.n_heads = n_heads
         self.project = projection(d_model, d_model, bias)
-        self.leak = nn.Parameter(torch.linspace(0.5, 5, n_heads) / GAIN)
+        fixed = retentions is not None
+        rates = torch.tensor([-math.log(kept) for kept in retentions]) if fixed else torch.linspace(0.5, 5, n_heads)
+        self.leak = nn.Parameter(rates / GAIN, requires_grad=not fixed)
 
     def init_carry(self, batch: int) -> Float[Tensor, "b h k"]:
         """The average of nothing."""
@@ -140,6 +146,17 @@ class LegendreKeys(nn.Module):
 
 
 KeyExtractor = LeakyKeys | ConvolvedKeys | LegendreKeys
+
+
+def require_retentions(where: str, retentions: tuple[float, ...] | None, n_heads: int) -> None:
+    """Refuse retentions that are not one in (0, 1) for each head."""
+    require(
+        retentions is None or (len(retentions) == n_heads and all(0 < kept < 1 for kept in retentions)),
+        f"{where}.retentions",
+        f"None to learn them, or a number in (0, 1) for each of {n_heads} heads",
+        retentions,
+        "use None",
+    )
 
 
 def projection(d_in: int, d_out: int, bias: bool) -> nn.Linear:

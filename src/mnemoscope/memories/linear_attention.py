@@ -6,6 +6,10 @@
 Nothing is ever forgotten or corrected: what was written under similar keys interferes. z is held as one more column of
 S, as if every value ended in a one.
 
+Why: the simplest memory of fixed size, and the baseline of all that decay, erase or learn at test time.
+
+Known limits: pairs interfere once there are about as many as key channels, and nothing makes room again.
+
 Source: Katharopoulos et al. 2020, "Transformers are RNNs" (arXiv 2006.16236), equations 18 to 20 and 7 (phi).
 Differs: relu and the identity in place of phi; the identity has no normaliser, whose sum could vanish; an optional
 short convolution over q, k, v.

@@ -8,6 +8,11 @@
 Bounds, for |u| <= U: |A| <= U / (1 - g) and |s| <= log(1 + U / (scale (1 - g))) in "read"; "loop" is a contraction
 in s with factor max g.
 
+Why: to see what a sum that fades and is compressed keeps of what attention has read.
+
+Known limits: large and small sums become alike on a logarithmic scale; with compression in the loop tokens come one
+after the other.
+
 Source: a reconstruction of "M29c" of the Parallax notes (cumulative, decayed, compressed by log1p); equations of this
 package, no code of the source.
 """

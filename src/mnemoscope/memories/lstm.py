@@ -5,6 +5,10 @@
 
 Since gates depend on h_{t-1}, tokens come one after the other: `forward` is torch's fused loop.
 
+Why: the recurrent baseline: gates decide what is written, kept and shown.
+
+Known limits: tokens come one after the other, and the state is a vector: recall of many pairs is beyond it.
+
 Source: Hochreiter, Schmidhuber 1997, "Long Short-Term Memory"; forget gate, Gers, Schmidhuber, Cummins 2000; its bias
 of one at the start, Jozefowicz, Zaremba, Sutskever 2015.
 Differs: two biases a gate, as torch has them; an output projection, so that the width is free.

@@ -7,6 +7,11 @@
 
 s_t, A, k_t and q_t are Delta, A, B and C of the source.
 
+Why: input-dependent steps let it keep a token or pass over it, which time-invariant state spaces cannot.
+
+Known limits: a small state for every channel and no erasing by key: recall falls behind matrix states of the same
+size.
+
 Source: Gu and Dao 2023, "Mamba" (arXiv 2312.00752), algorithm 2, sections 3.4 and 3.6.
 Differs: nothing in the equations; the read is announced before the skip D v_t, which is a path around the memory.
 """

@@ -7,6 +7,10 @@
 
 s_t, k_t and q_t are Delta, B and C of the source; heads of a group share k_t and q_t, and the norm is taken per group.
 
+Why: one decay a head makes the whole layer a product of matrices, which larger states can afford.
+
+Known limits: a head forgets everything at one rate, and a write does not replace what stands under its key.
+
 Source: Dao and Gu 2024, "Transformers are SSMs" (arXiv 2405.21060), sections 6 and 7.
 Differs: heads are counted, and their width follows; the read is announced before the skip D v_t.
 """

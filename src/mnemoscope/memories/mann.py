@@ -8,6 +8,10 @@
 n is the number of heads; each head h has a key k_h = tanh of a projection of the controller's output, which is both
 what it writes and what it looks for, and a trained scalar alpha_h. The controller sees x_t and r_{t-1}.
 
+Why: writing to where nobody has been for long stores a new class after one example, without learned allocation.
+
+Known limits: a loop over tokens; location and order of writing cannot be read.
+
 Source: Santoro et al. 2016, "One-shot Learning with Memory-Augmented Neural Networks" (arXiv 1605.06065), equations 2
 to 8.
 Differs: equally used slots are taken from the left, where the inequality of the source would take them all; all rows of

@@ -8,6 +8,11 @@
 per head, with q_t scaled by K^-1/2 and cap(x) = 15 tanh(x / 15). C and n are kept divided by exp(m_t), the largest
 strength that a write in them still has, and the bound 1 with them.
 
+Why: exponential gates let a single write outweigh everything before it.
+
+Known limits: the stabiliser is part of the state and must be carried; a head holds about as many pairs as key
+channels.
+
 Source: Beck et al. 2024, "xLSTM" (arXiv 2405.04517), equations 19 to 27; soft cap, and the block without projections
 around it, from Beck et al. 2025, "xLSTM 7B" (arXiv 2503.13427).
 Differs: without a convolution (`convolution=0`) q and k come from x itself, as in xLSTM 7B; no learnt skip beside the

@@ -13,6 +13,10 @@ The short level reads M(T) = T - h..T-1, the long one 1..T - m, with m drawn ane
 enters when the next token is known, so nothing of the future is read. The persistent level of the source is the
 feed-forward part of the block, and no part of this memory.
 
+Why: recent and old pairs are read with parameters of their own, and smoothing narrows as pairs become many.
+
+Known limits: both levels keep their pairs, so memory grows with the sequence.
+
 Source: Zhang, Bottou 2025, "Memory Mosaics at scale" (arXiv 2507.03285); equations 4 to 8 of Zhang et al. 2024
 (arXiv 2405.06394).
 Differs: W_o is cut in two, one part a level, which is the same map and makes each level a memory that can be judged

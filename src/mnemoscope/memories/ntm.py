@@ -10,6 +10,11 @@
 All controls are one projection of the controller's output, and the controller sees x_t and r_{t-1}: beta = softplus,
 g, e = sigmoid, s = softmax, gamma = 1 + softplus, k, a = tanh. (*) is circular convolution over slots.
 
+Why: the first differentiable memory with slots: content and location together can learn algorithms such as copying.
+
+Known limits: a loop over tokens; some seeds never learn, and slots may be overwritten, since nothing says what is
+free.
+
 Source: Graves, Wayne, Danihelka 2014, "Neural Turing Machines" (arXiv 1410.5401), equations 2 to 9; start of the
 memory, trained first weights and reads, tanh and the bound of the controls, Collier & Beel 2018 (arXiv 1807.08518).
 Differs: the output is made of reads alone unless `output` says otherwise, because an LSTM that reaches the output is a

@@ -19,6 +19,11 @@ first to read the change; the logits of alpha and theta are means over the chunk
 
 The chunk is part of the model: weights trained at one chunk size are worse at another, and a state dict says which.
 
+Why: the memory is trained at test time on a window of tokens rather than on the last alone, which fits them jointly.
+
+Known limits: gradients are taken at the memory as the chunk found it, so the chunk is part of the model; cost grows
+with window and features.
+
 Source: Behrouz et al. 2025, "ATLAS" (arXiv 2505.23735), equations 9 to 11, 32 and 33; Titans (arXiv 2501.00663),
 section 3.2.
 Differs: a token weighs the same, gamma_i, in every window it stands in (the source leaves open how gamma depends on

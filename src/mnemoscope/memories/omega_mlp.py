@@ -13,6 +13,12 @@ k, v and the gates are as in the matrix memory `omega`. With window 1 and neithe
 gradient descent, with window 1 Titans' deep memory, with a window OmegaNet, gated the memory of Atlas++, with the dot
 product and f of high degree DeepTransformer.
 
+Why: a network as memory can hold more than a matrix of the same size, since what it stores need not be linear in
+keys.
+
+Known limits: several times the cost of a matrix; without normalised keys and small first steps its weights may
+diverge.
+
 Source: Behrouz et al. 2025, "ATLAS" (arXiv 2505.23735), equations 9 to 11 and 32; Sun et al. 2024, "Learning to
 (Learn at Test Time)" (arXiv 2407.04620); Behrouz et al. 2024, "Titans" (arXiv 2501.00663).
 Differs: no Newton-Schulz iteration, which would need every token's momentum; no layer normalisation of the network's

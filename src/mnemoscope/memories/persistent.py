@@ -6,6 +6,10 @@
 per head, with s = exp(min(10 key_scale, cap)), u = exp(10 value_scale) and retention = exp(-10 |leak|). The stored keys
 have no scale of their own and no fixed length, which is why that of the query is squared.
 
+Why: knowledge of the whole training set in the same form as memory of the sequence, so that both can be judged alike.
+
+Known limits: it is the same for all sequences: a verdict of load-bearing here says nothing of memory in context.
+
 Source: Zhang et al. 2024, "Memory Mosaics" (arXiv 2405.06394), section 4 and figure 7, after Sukhbaatar et al. 2019
 (arXiv 1907.01470); scalars and starts as in the code of the first.
 Differs: the length of a query is guarded (`of_length`); the factor 1 - retention, which cancels, is left out.
@@ -22,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.key_extractors import GAIN, LeakyKeys, projection
+from mnemoscope.memories.key_extractors import GAIN, LeakyKeys, projection, require_retentions
 from mnemoscope.memories.parts import require, tensor_bytes
 from mnemoscope.ops.smoothing_read import of_length
 
@@ -35,6 +39,7 @@ class PersistentConfig:
         n_heads: heads; must divide the model width.
         n_slots: pairs a head and bank; None for `matched_slots`.
         n_banks: banks, each with a softmax of its own, whose reads are averaged.
+        retentions: what each head of the query keeps from token to token; None learns it.
         scale_cap: largest log of s.
         bias: give every projection a bias.
         dropout: share of the weights dropped in training.
@@ -45,6 +50,7 @@ class PersistentConfig:
     n_heads: int = 4
     n_slots: int | None = None
     n_banks: int = 1
+    retentions: tuple[float, ...] | None = None
     scale_cap: float = 5.0
     bias: bool = False
     dropout: float = 0.0
@@ -60,6 +66,7 @@ class PersistentConfig:
             "use None",
         )
         require(self.n_banks >= 1, f"{where}.n_banks", "at least 1", self.n_banks, "use 1")
+        require_retentions(where, self.retentions, self.n_heads)
         # The square of s must stay finite in float32.
         require(0 < self.scale_cap < 44, f"{where}.scale_cap", "in (0, 44)", self.scale_cap, "use 5")
         require(0 <= self.dropout < 1, f"{where}.dropout", "in [0, 1)", self.dropout, "use 0 for none")
@@ -82,7 +89,7 @@ class Persistent(nn.Module):
         require(d_model % h == 0, "persistent: d_model", f"a multiple of n_heads={h}", d_model, "change either")
         self.config, self.d_model = config, d_model
         self.n_slots = config.n_slots or matched_slots(d_model)
-        self.query = LeakyKeys(d_model, h, config.bias)
+        self.query = LeakyKeys(d_model, h, config.bias, config.retentions)
         self.key_scale = nn.Parameter(torch.full((h,), 1 / GAIN))
         width = d_model // h
         self.slot_keys, self.slot_values = (

@@ -6,6 +6,10 @@
 with queries and keys rotated by their position. The first head keeps about 32 tokens, each next one twice as many,
 whatever the input: nothing is forgotten on demand, and a cue fades exponentially.
 
+Why: fixed rates, one a head, show what forgetting alone does, with nothing learned about when.
+
+Known limits: what a head keeps is a matter of age and never of content.
+
 Source: Sun et al. 2023, "Retentive Network" (arXiv 2307.08621), equations 5 to 8; the rotation is that of xPos (Sun et
 al. 2022, arXiv 2212.10554) without its own decay, which g_h takes over. The norm is the group norm of equation 8 with
 one group per head and nothing learned, as in the authors' code.

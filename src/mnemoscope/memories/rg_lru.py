@@ -6,6 +6,10 @@
 
 channel by channel; B_i and B_r are block-diagonal. The state is what is read.
 
+Why: a cheap recurrent block whose state is one number a channel, made to stand beside local attention.
+
+Known limits: no matrix of keys and values: it tracks well and recalls few pairs.
+
 Source: De et al. 2024, "Griffin" (arXiv 2402.19427), section 2.4, equations 1 to 4; block-diagonal gates and the
 tanh form of gelu as in RecurrentGemma (Botev et al. 2024, arXiv 2404.07839).
 Differs: the three projections have no bias; 1 - a_t^2 is kept above 1e-12, where its root has a finite slope; the first

@@ -10,6 +10,10 @@ interpolation with m = x_{t-1} - x_t (token shift):
     blend_j(t) = x_t + m * (mix_j + tanh((x_t + m * mix) A_j) B_j)
     r, k, v, g = W_j blend_j(t)     d = bias + tanh(blend_d(t) A) B
 
+Why: decays by channel that depend on the input, beside a bonus for the present token.
+
+Known limits: a write cannot replace what stands under the same key.
+
 Source: Peng et al. 2024, "Eagle and Finch" (arXiv 2404.05892), the time mixing of Finch; the norm is a group norm
 with one group per head, its epsilon that of the authors' code.
 Differs: this is the time mixing alone, the channel mixing being the stack's MLP; starts that depend on the depth of a

@@ -11,6 +11,10 @@
 a is the rate of learning in context, one per channel: how much of the value under p is taken out, and of the new value
 under k~ written. Unlike the delta rule, what is removed and what is written may stand under different keys.
 
+Why: removal and writing under keys of their own let it replace one thing and keep the rest.
+
+Known limits: more projections a token than its predecessors; a head still holds about as many pairs as key channels.
+
 Source: Peng et al. 2025, "RWKV-7 Goose" (arXiv 2503.14456), section 4, with S transposed (keys by values); the norm is
 a group norm with one group per head, its epsilon that of the authors' code.
 Differs: there is no value residual, by which later layers blend in the first layer's values: a memory sees its own

@@ -6,6 +6,10 @@
 The input of channel c drives its own n complex states (each with its conjugate); nothing of A, B, C depends on the
 input, so the layer writes, keeps and reads every token alike.
 
+Why: the time-invariant state space, to see what selection adds in its successors.
+
+Known limits: every token is written and kept alike, so nothing can be recalled by content.
+
 Source: Gu, Gupta, Goel, Ré 2022, "On the Parameterization and Initialization of Diagonal State Space Models"
 (arXiv 2206.11893), section 3 and equation 9 (S4D-Inv, S4D-Lin); gelu and glu as in S4 (arXiv 2111.00396), appendix.
 Differs: B before discretisation is one, since only its product with C matters.

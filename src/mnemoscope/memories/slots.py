@@ -13,6 +13,11 @@ v is the width of a slot, m their number. What is written depends on the inputs 
 is linear. The bias, which balances the loads, is changed by `rebalance` alone: bias_i <- bias_i + rate sign(mean load -
 load_i).
 
+Why: few large places, each written by the tokens that are routed to it, can be looked into one by one.
+
+Known limits: routing may leave slots dead, which the measure `utilisation` shows; expert choice answers one chunk
+late.
+
 Source: slots with a retention each, whose write takes up what they give up, Zhang et al. 2024, "Gated Slot Attention"
 (arXiv 2409.07146), section 3; expert choice, Zhou et al. 2022 (arXiv 2202.09368); balance without a loss, Wang et al.
 2024 (arXiv 2408.15664), section 3.

@@ -12,6 +12,11 @@ Gradients, all with the same outputs, the last step always being live:
     "one_live"  through the last step alone: I in place of (I - J)^-1, relative error q / (1 - q) at most
     "implicit"  of the fixed point, by a series of `n_products` products with the Jacobian
 
+Why: a loop that is sure to settle can be computed long without growing, and what it settles to can be measured.
+
+Known limits: it carries nothing from token to token except what attention reads; the contraction bounds how far it
+can move.
+
 Source: a reconstruction of the inner loop of "v3" of the Parallax notes; equations of this package, no code of the
 source. Fixed points: Banach 1922; Bai, Kolter, Koltun 2019 (arXiv 1909.01377).
 Differs: the state starts from zero at every token, and the query is made of the token, since a query made of z would

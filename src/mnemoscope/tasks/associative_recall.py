@@ -21,6 +21,10 @@ answer, and each of its vectors is part of the one question.
 
 Items and their number decide which split owns a sequence: no list is met in another split with another query.
 
+Why: one lookup by content in a short list, the oldest test of an external memory.
+
+Known limits: one question a sequence, so that most of the sequence carries no loss.
+
 Source: Graves, Wayne, Danihelka, "Neural Turing Machines" (2014), section 4.3: 2 ... 6 items of 3 vectors of 6 bits;
 those are the defaults. What differs: items are distinct, so that the answer is never ambiguous, and their number is
 drawn for each sequence. MarkPKCollier/NeuralTuringMachine has no delimiters between items.

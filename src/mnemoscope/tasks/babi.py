@@ -24,6 +24,10 @@ are of people who move, and take, drop and give objects (`mnemoscope.tasks.babi_
 about is uniform over all of which the story says enough. Questions come at the end, or (`interleaved`) after equal
 shares of the facts. The story and its questions decide which split owns a sequence.
 
+Why: questions whose answer needs one fact, two, or none, in words, so that load and distance can be varied.
+
+Known limits: sentences come from a few patterns, so success says little about language.
+
 Source: Weston et al., "Towards AI-Complete Question Answering" (2015), tasks 1 to 8 of the twenty; thinking steps and
 a loss on answers alone as in Csordás and Schmidhuber (2019), arXiv 1904.10278. What differs: an own world, words and
 laws; a list ends with a full stop, so that its length is asked for too. `babi_files` reads the original data.

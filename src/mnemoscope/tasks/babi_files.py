@@ -20,6 +20,10 @@ in alphabetical order after <pad> and "-".
 Without a valid.txt, the training stories that a hash allots to validation or test are the validation split, a tenth.
 Training and validation stories that recur in a later split are left out there; `manifest` counts them.
 
+Why: to compare with figures published on the original data.
+
+Known limits: a few thousand stories of one generator; some questions can be answered from their form.
+
 Source: Weston et al., "Towards AI-Complete Question Answering" (2015); thinking steps and the loss as in Csordás and
 Schmidhuber (2019), arXiv 1904.10278, who train on en-10k. Nothing is downloaded.
 """

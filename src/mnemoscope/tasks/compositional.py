@@ -17,6 +17,10 @@ second key alone has n_first values to choose from, and one that knows the first
 
 Cells in the order in which they are written decide which split owns a sequence.
 
+Why: recall under a key that is a combination, which a memory of single keys cannot hold.
+
+Known limits: the grid is written in full, so the load grows with the product of both sides.
+
 Source: HazyResearch/zoology, `compositional_mqar`, commit d88d6f5. What differs: the grid need not be square; an own
 generator, without a loop over sequences or global random state.
 """

@@ -14,6 +14,10 @@ on short sequences is tried on long ones by another config, for instance with le
 
 Vectors and their number decide which split owns a sequence, whatever the range of lengths.
 
+Why: order and capacity: everything must come back as it was, which shows at once how much is held.
+
+Known limits: attention solves it by position; it says nothing of lookup by content.
+
 Source: Graves, Wayne, Danihelka, "Neural Turing Machines" (2014), section 4.1: lengths 1 ... 20 of 8 bits, tried up to
 120; those are the defaults. What differs: L is drawn for each sequence, where the public generators have one for a
 batch. The delimiter is a 1 in a channel of its own, as there; MarkPKCollier/NeuralTuringMachine sets all channels to 1.

@@ -17,6 +17,10 @@ or belongs to another row cannot beat.
 
 Pairs in the order in which they are written decide which split owns a sequence: no split shows those of another.
 
+Why: the load alone: no gap, no filler, every pair asked once.
+
+Known limits: distances are short, so it says nothing of keeping.
+
 Source: own. It differs from `mnemoscope.tasks.mqar` in that there is no gap, no filler and no law of distances: only
 the load is left.
 """

@@ -15,6 +15,10 @@ For the same state of the generator the inputs are those of `mnemoscope.tasks.mq
 exception: where no value stands within the window of a query, a filler at an odd distance from it (so that it is in no
 query's place) is overwritten with a random value.
 
+Why: the negative control of an examination: it looks like recall and needs no memory.
+
+Known limits: only the window it was made for is too short to matter; a model with a shorter one does need memory.
+
 Source: own. The pairs decide which split owns a sequence, as in MQAR.
 """
 

@@ -17,6 +17,10 @@ answers updated keys and loses the others. So three figures are read, not one: `
 
 Pairs and rewrites in the order in which they are written decide which split owns a sequence.
 
+Why: whether a memory can replace a value, and keep the others while it does.
+
+Known limits: three figures must be read together; the mean accuracy hides which of them failed.
+
 Source: HazyResearch/zoology, `forgetting_mqar`, commit d88d6f5. What differs: there a rewrite is compared with the
 value of the key in the same slot, not of the key that it rewrites, so that now and then it writes the old value again;
 here it never does. An own generator, without a loop over sequences or global random state.

@@ -22,6 +22,10 @@ or scratchpads solve the task (Frydenlund 2024, arXiv 2410.13779; 2025, arXiv 25
 
 The graph decides which split owns a sequence, whatever its goal and the order of its edges.
 
+Why: the control of the in-weights path-star: the same graph, fresh in every sequence.
+
+Known limits: next-token training fails on it for reasons of the training, not of memory.
+
 Source: Bachmann and Nagarajan, "The Pitfalls of Next-Token Prediction" (2024, arXiv 2403.06963);
 gregorbachmann/Next-Token-Failures, commit 41ae94b, whose tokens these are. What differs: an own generator, without
 global random state; splits by graph; training draws from its fixed set with replacement, not in epochs.

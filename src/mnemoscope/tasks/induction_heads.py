@@ -15,6 +15,10 @@ what it learned depends on distance.
 The first special token's place and the first 64 ordinary tokens decide which split owns a sequence: no two splits share
 a beginning.
 
+Why: one pair, any distance: does what was learned at 256 tokens hold at a million?
+
+Known limits: a single answer a sequence, so capacity is not on trial.
+
 Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (2023), section 4.1.2, after Dao,
 Fu, Saab et al., "Hungry Hungry Hippos" (2023): training length 256, a vocabulary of 16, test lengths from 2^6 to 2^20.
 What differs: the special token is one of the 16; one loss per sequence, at the answer.

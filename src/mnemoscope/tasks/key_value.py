@@ -20,6 +20,10 @@ A question names its pair by content alone, so content-based addressing is what 
 
 Pairs in their order, and their number, decide which split owns a sequence.
 
+Why: lookup by content among pairs of bits, in the form in which external memories were tried.
+
+Known limits: bits are scored one by one, so half of them are right by chance.
+
 Source: Csordas and Schmidhuber, "Improving Differentiable Neural Computers Through Memory Masking, De-allocation, and
 Link Distribution Sharpness Control" (2019); RobertCsordas/dnc, commit 2a2b6bf, `KeyValue` and `KeyValue2Way`, profiles
 of 2 ... 16 pairs of 6 and 6 bits; those are the defaults. What differs: there keys are written in ascending order, so

@@ -18,6 +18,10 @@ recurrent model must hold everything in the state it has there; attention may lo
 
 All tokens of a sequence decide which split owns it.
 
+Why: how much of a sequence a state at one place can hold.
+
+Known limits: the published layout has no demand for a causal model; take the layout "causal".
+
 Source: Poli, Thomas et al., "Mechanistic Design and Scaling of Hybrid Architectures" (2024, arXiv 2403.17844);
 athms/mad-lab, `compression`, commit 0f49a45. What differs: there the inputs are returned as targets, noise included;
 here noise is not scored, nor is the aggregation token, which is the same everywhere; some token is never noise; the

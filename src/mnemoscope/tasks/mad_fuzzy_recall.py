@@ -21,6 +21,10 @@ either way. `Batch.about` speaks of answers alone; the value tokens of one answe
 
 The keys of a sequence decide which split owns it.
 
+Why: recall whose keys and values are several tokens long, so that a memory must first put them together.
+
+Known limits: accuracy counts value tokens, and later ones of a value are easier than its first.
+
 Source: Poli, Thomas et al., "Mechanistic Design and Scaling of Hybrid Architectures" (2024, arXiv 2403.17844);
 athms/mad-lab, `fuzzy-in-context-recall` (multi-query), commit 0f49a45. What differs: training scores answers alone
 unless `train_on` says otherwise; the number of pairs is fixed, where theirs fill the sequence until the longest pair

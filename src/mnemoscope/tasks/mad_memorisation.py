@@ -14,6 +14,10 @@ For held-out sequences the floor is reached only by a model whose training seque
 
 All keys of a sequence decide which split owns it.
 
+Why: memory in the weights, beside the tasks that need memory of the sequence.
+
+Known limits: an examination of a state must call it not demanded: nothing of the sequence helps.
+
 Source: Poli, Thomas et al., "Mechanistic Design and Scaling of Hybrid Architectures" (2024, arXiv 2403.17844);
 athms/mad-lab, `memorization`, commit 0f49a45. What differs: the map is another draw; training draws from its fixed set
 with replacement, not in epochs; no noise, which no published setting uses.

@@ -19,6 +19,12 @@ nobody can predict. Validation and test score answers alone either way. `Batch.a
 
 All tokens of a sequence decide which split owns it.
 
+Why: recall in any order, with keys that come back; in the noisy form among tokens that mean nothing and should not be
+written.
+
+Known limits: the distance of a key to its last mention is not controlled, `mqar` does that; noise comes from tokens
+of its own, so that telling it apart is easy once learned.
+
 Source: Poli, Thomas et al., "Mechanistic Design and Scaling of Hybrid Architectures" (2024, arXiv 2403.17844);
 athms/mad-lab, `in-context-recall` and `noisy-in-context-recall` (multi-query), commit 0f49a45. What differs: training
 scores answers alone unless `train_on` says otherwise; the last value is fed too, unscored, so that inputs have `length`

@@ -12,6 +12,10 @@ so that the last token stands right before the copy token. The last n_tokens pos
 
 Tokens and their places decide which split owns a sequence.
 
+Why: keeping what matters and its order, when blanks come in between.
+
+Known limits: blanks are one token, so what to keep is decided by a glance at it.
+
 Source: Poli, Thomas et al., "Mechanistic Design and Scaling of Hybrid Architectures" (2024, arXiv 2403.17844);
 athms/mad-lab, `selective-copying`, commit 0f49a45. What differs: there the places of blanks come from NumPy's global
 random state, whatever generator is given; here all randomness comes from one generator. Training draws from its fixed

@@ -24,6 +24,10 @@ window straddles a cut. The windows of a batch never overlap: those of training 
 those of validation and test on a fixed one. So a row never holds the texts of another, and wrong memory is wrong.
 "stories" is a corpus that is generated (`story_text`); others are those of `mnemoscope.tasks.corpus`.
 
+Why: storage and retrieval kept apart, on prose, as episodic trainings have it.
+
+Known limits: language alone tells many masked words; compare with the loss of a model without the store.
+
 Source: r3d91ll/Todd_Atlas, commit cb56db6, masked word retrieval (5 storage and 5 retrieval batches, 13 masks in 512
 tokens); Behrouz et al., "Atlas" (2025) has the memory it was written for. What differs: windows of the running text,
 where paragraphs shorter than a window were thrown away; a held-out split; controls; the order of copies.

@@ -20,6 +20,10 @@ All equations, p^2 of them or p (p - 1) for `divide`, are put in an order that `
 the test. So the splits are fixed and share no equation. Where the operation commutes, a held-out a + b may still have
 been trained on as b + a; `join_mirrors` puts both in one split.
 
+Why: whether a rule is found behind a table, long after the table is known by heart.
+
+Known limits: there is no demand for memory of the sequence; it is a task of training, not of recall.
+
 Source: Power et al., "Grokking: Generalization Beyond Overfitting on Small Algorithmic Datasets" (2022): the format
 a op b = c, p = 97. Prieto et al., "Grokking at the Edge of Numerical Stability" (2025): p = 113, 40 % for training, in
 full batches; LucasPrietoAl/grokking-at-the-edge-of-numerical-stability, `datasets.py`, commit 0cc9e8d. What differs:

@@ -17,6 +17,10 @@ pairs, and pairs written early are asked early: a result that must hold for long
 
 Pairs in the order in which they are written decide which split owns a sequence: no split shows those of another.
 
+Why: the standard test of recall by content: load and distance are set, and quadratic attention solves it.
+
+Known limits: with the published law most distances are short; take power_a = 1 for a demand at all of them.
+
 Source: Arora, Eyuboglu et al., "Zoology: Measuring and Improving Recall in Efficient Language Models" (2023);
 HazyResearch/zoology, `multiquery_ar`, commit 0123f0d. What differs: an own generator, without a loop over
 sequences or global random state (the same law, other draws); the vocabulary may be smaller than the length.

@@ -18,6 +18,10 @@ which split owns a sequence. Haystacks, and depths in them, are those of `mnemos
 text are cut by position, so that a test haystack is never trained on. The value is scored, each byte given those before
 it; `exact_match` asks for the whole of it, `match_by_depth` groups by depth.
 
+Why: one fact in a long text, at a depth that is set.
+
+Known limits: a single fact among indifferent text is easier than many among each other.
+
 Source: Hsieh et al., "RULER: What's the Real Context Size of Your Long-Context Language Models?" (2024), arXiv
 2404.06654, and NVIDIA/RULER: S-NIAH-1 hides a number in repeated filler, S-NIAH-2 a number and S-NIAH-3 a UUID in
 essays (`s_niah`). What differs: every sentence and the lists of words are our own; a text is Python's language

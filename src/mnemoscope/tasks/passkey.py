@@ -17,6 +17,10 @@ a passkey of the test split is never trained on. Depth i of n is uniform; `mnemo
 line it is, and what else than filler the haystack may be. The five digits are scored, each given those before it;
 `exact_match` asks for all five, `match_by_depth` groups by depth.
 
+Why: the same question as published long-context tests ask, with a number to be given back.
+
+Known limits: the phrase around the number always is the same, so it can be found by form.
+
 Source: Chen, Zhang, Hu, Han, Liu, Sun, "Stuffed Mamba: Oversized States Lead to the Inability to Forget" (2024),
 arXiv 2410.07145: the sentence that says the passkey, its range, the depths (i + 0.5) / n. What differs: prefix, filler
 and question are worded anew; tokens are bytes; text that does not fill a line of filler is padded in front.

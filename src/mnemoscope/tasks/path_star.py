@@ -26,6 +26,10 @@ paths to their leaves, each at most once per batch. With `hold_out="first_hop"` 
 trained path begins as a held-out one does. With stage "edges" there is nothing to hold out: then validation and test
 are the edges of training, and tell how well they are memorised.
 
+Why: a graph learned in the weights: finding a path needs more than recalling edges one by one.
+
+Known limits: results depend on how often paths are shown beside edges.
+
 Source: Noroozizadeh et al., "Deep sequence models tend to memorize geometrically; it is unclear why" (2025, arXiv
 2510.26745), with 5,000 or 10,000 arms and as many pauses as a path has nodes; Shahriarnz14/Geometric_Memory, whose
 format this is, with one pause. What differs: the held-out quarter is halved into validation and test; batches are drawn

@@ -26,13 +26,18 @@ after its period; seen from elsewhere, its path is a sum of circles.
 
 The sorted periods of a system decide which split owns it: no split shows a system of another, however it is named.
 
+Why: a new system in every sequence, so that what circles what must be inferred before anything can be foreseen.
+
+Known limits: bodies move on circles and do not pull at each other; errors are squared distances, without a floor in
+nats.
+
 Source: written for this library, in the manner of the three moons of "Memory Mosaics" (2024), section 3, whose systems
 are nine and whose channels never move.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final, get_args
 
 import numpy as np
@@ -109,6 +114,25 @@ class PlanetaryConfig:
         return self.n_planets * (1 + self.n_moons)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Systems:
+    """What sequences show.
+
+    Args:
+        periods: of every planet and then of its moons, in samples, shape (b, n_planets, 1 + n_moons).
+        phases: at sample 0, in radians, of that shape.
+        order: which body stands in each place, shape (b, n_planets * (1 + n_moons)).
+    """
+
+    periods: NDArray[np.float64]
+    phases: NDArray[np.float64]
+    order: NDArray[np.int64]
+
+    def later(self, samples: float) -> "Systems":
+        """The same systems after so many samples."""
+        return replace(self, phases=self.phases + 2 * math.pi * samples / self.periods)
+
+
 @final
 class Planetary:
     """Batches of skies; the attributes are those of `mnemoscope.tasks.Task`, and `n_channels`.
@@ -136,15 +160,24 @@ class Planetary:
         """
         if size < 1:
             raise ValueError(f"Planetary.batch: size must be at least 1, got {size}; nearest valid: 1")
+        return self.observed(self.systems(rng, size, split))
+
+    def systems(self, rng: np.random.Generator, size: int, split: Split) -> "Systems":
+        """Draw what `batch` shows: the same systems for the same generator."""
         stream, config = split_stream(rng, split), self.config
         _, ticks = draw_owned(self._periods, stream, size, split)
         periods = ticks.reshape(size, config.n_planets, 1 + config.n_moons) / TICKS
         phases = stream.uniform(0, 2 * math.pi, size=periods.shape)
-        seen = sky(config, periods, phases, self.length + 1)
-        if config.shuffled:
-            order = stream.permuted(np.tile(np.arange(config.n_turning), (size, 1)), axis=1)
-            seen = np.take_along_axis(seen, order[:, None, :, None], axis=2)
-        seen = seen.reshape(size, self.length + 1, self.n_channels)
+        order = np.tile(np.arange(config.n_turning), (size, 1))
+        return Systems(
+            periods=periods, phases=phases, order=stream.permuted(order, axis=1) if config.shuffled else order
+        )
+
+    def observed(self, systems: "Systems") -> Batch:
+        """What is seen of systems, as `batch` has it."""
+        seen = sky(self.config, systems.periods, systems.phases, self.length + 1)
+        seen = np.take_along_axis(seen, systems.order[:, None, :, None], axis=2)
+        seen = seen.reshape(len(seen), self.length + 1, self.n_channels)
         return Batch(inputs=seen[:, :-1].copy(), targets=seen[:, 1:].copy())
 
     def _periods(self, rng: np.random.Generator, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -18,6 +18,11 @@ of another either way.
 
 `RegBench.draw` gives the exact distributions too; `mnemoscope.tasks.regbench_metrics` compares predictions with them.
 
+Why: learning a new language within the sequence, which neither weights nor recall of one pair can supply.
+
+Known limits: accuracy asks whether the likeliest letter is allowed, which a rough guess often satisfies; read TVD
+beside it.
+
 Source: Akyürek, Wang, Kim, Andreas, "In-Context Language Learning" (2024); berlino/seq_icl, commit 9b9223d, `dfa.py`
 and `ngram.py`; sizes and figures also from "Memory Mosaics" (2024), figure 11. What differs: an own generator, free of
 the order of hashes and of an automata library (the same law, other draws); automata are disjoint between splits.

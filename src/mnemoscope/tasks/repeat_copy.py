@@ -20,6 +20,10 @@ so that a model trained with few copies can be tried with many.
 
 Vectors and their number decide which split owns a sequence: none is met in another split with another count.
 
+Why: copying with a counter: a program, not only a store.
+
+Known limits: counts beyond those of training ask for more than memory.
+
 Source: Graves, Wayne, Danihelka, "Neural Turing Machines" (2014), section 4.2: L and R 1 ... 10, 8 bits; those are the
 defaults. What differs: L and R are drawn for each sequence; delimiter and count come at once, where
 loudinthecloud/pytorch-ntm gives them one after the other; the bits are not scored at the end. The profile

@@ -13,6 +13,10 @@ decided by content.
 
 Data tokens and their places decide which split owns a sequence.
 
+Why: what to keep must be decided by content, which time-invariant convolutions cannot.
+
+Known limits: 16 tokens are to be held whatever the length, so capacity is not on trial.
+
 Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (2023), section 4.1.1: sequences
 of 4096 tokens, a vocabulary of 16 with the noise token, 16 data tokens; those are the defaults. Placement and markers
 follow the copying data set of state-spaces/s4, in its variable form. What differs: `length` counts all tokens, where

@@ -16,6 +16,10 @@ None it is new strings for every batch.
 
 All bits of a sequence decide which split owns it.
 
+Why: a rule that is hidden until all of it is found, on a plateau that says nothing.
+
+Known limits: memory of the sequence is needed for a few bits only.
+
 Source: Barak et al., "Hidden Progress in Deep Learning: SGD Learns Parities Near the Computational Limit" (2022): new
 strings. Prieto et al., "Grokking at the Edge of Numerical Stability" (2025): 40 bits of noise and 3 that count, 2000
 different strings of which half are trained on, in full batches;

@@ -23,6 +23,10 @@ As the grammar is known, so is the probability of every word given all before it
 logarithms for the targets of a batch, and `floor_loss` is their exact mean. (The hash is left out of account: who could
 invert it would gain at most ln 20 nats per story in the held-out splits.)
 
+Why: language with a known floor, so that what a model lacks can be told from what nobody could know.
+
+Known limits: the grammar is small; its sentences are not those of people.
+
 Source: none; made to take the place of BabiStories and TinyStories (Zhang et al., "Memory Mosaics", 2024; Eldan and
 Li, 2023), stories of a small vocabulary written by language models, where nothing is to be downloaded.
 """

@@ -26,6 +26,10 @@ How well is it done? `rollout_errors` lets a predictor continue a context on its
 
 A predictor that repeats the last observation errs by about .606 for (1, 2, 3), whatever the context.
 
+Why: three independent movements: does a memory of several heads take them apart?
+
+Known limits: three numbers a step, and periods that fit the sequence; figures are prediction errors, not nats.
+
 Source: "Memory Mosaics" (2024), section 3; facebookresearch/MemoryMosaics, commit 1fff63b, `ThreeMoons`. What differs:
 the triples are listed, since the published choice depends on how a sort breaks ties; the test split; `exact`.
 """

@@ -17,6 +17,10 @@ sequences as there are pairs is a full batch.
 There is nothing to generalise to: what is measured is memorisation. So validation and test are the pairs of training,
 each at most once per batch, and no split is disjoint from another.
 
+Why: the smallest graphs on which memorised edges show as geometry.
+
+Known limits: nothing is held out, so only the embedding tells geometry from association.
+
 Source: Noroozizadeh et al., "Deep sequence models tend to memorize geometrically; it is unclear why" (2025, arXiv
 2510.26745); Shahriarnz14/Geometric_Memory. What differs: the nodes of the path-star keep the order of
 construction, where released data shuffle them; the vocabulary has no unused tokens; a self-edge counts as much as an

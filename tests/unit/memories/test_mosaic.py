@@ -36,6 +36,12 @@ REFUSED = [
         lambda: build_memory(ContextualConfig(n_heads=2, keys="legendre", order=3), 16),
         "legendre keys: order must be a divisor of the 8 channels a head, got 3",
     ),
+    (lambda: ContextualConfig(retentions=(0.5,)), "contextual.retentions must be None to learn them, or a number in"),
+    (
+        lambda: ContextualConfig(n_heads=1, keys="legendre", retentions=(0.5,)),
+        "contextual.retentions must be None, or with keys='leaky', got (0.5,)",
+    ),
+    (lambda: PersistentConfig(n_heads=1, retentions=(1.0,)), "persistent.retentions must be None to learn them, or a"),
     (lambda: PersistentConfig(n_heads=0), "persistent.n_heads must be at least 1, got 0"),
     (lambda: PersistentConfig(n_slots=0), "persistent.n_slots must be at least 1, or None for 3.5 d_model, got 0"),
     (lambda: PersistentConfig(n_banks=0), "persistent.n_banks must be at least 1, got 0"),
@@ -115,6 +121,16 @@ def test_inputs_of_zeros_have_finite_outputs_and_gradients(config):
     assert y.isfinite().all()
     gradients = torch.autograd.grad(y.square().sum(), [x, *memory.parameters()])
     assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("make", [ContextualConfig, PersistentConfig])
+def test_retentions_that_are_given_are_kept_and_not_learned(make):
+    memory = build_memory(make(n_heads=2, retentions=(0.25, 0.75)), D)
+    (leak,) = [parameter for name, parameter in memory.named_parameters() if name.endswith("leak")]
+    assert_close((-10 * leak).exp(), torch.tensor([0.25, 0.75]), FLOAT32)
+    memory(inputs(5).float())[0].sum().backward()
+    assert leak.grad is None
+    assert all(parameter.grad is not None for parameter in memory.parameters() if parameter is not leak)
 
 
 @torch.no_grad()

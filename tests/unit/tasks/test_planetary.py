@@ -157,6 +157,16 @@ def test_config_refuses(options, complaint):
         PlanetaryConfig(**options)
 
 
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_systems_are_those_of_the_batch_and_go_on_later(shuffled):
+    task = Planetary(PlanetaryConfig(length=30, view="positions", shuffled=shuffled))
+    batch, systems = (draw(task_rng(3, "test", 0), 4, "test") for draw in (task.batch, task.systems))
+    assert np.array_equal(task.observed(systems).inputs, batch.inputs)
+    assert np.allclose(task.observed(systems.later(10)).inputs[:, :-10], batch.inputs[:, 10:], atol=1e-5)
+    assert (np.sort(systems.order, axis=1) == np.arange(4)).all()
+    assert (systems.order == np.arange(4)).all() != shuffled
+
+
 def test_a_split_that_owns_no_system_is_refused():
     # One set of periods exists, and the training split owns it.
     task = Planetary(PlanetaryConfig(n_planets=17, n_moons=0, max_period=17, length=2))
