@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mnemoscope.examination.geometry import examine_geometry
     from mnemoscope.examination.planning import plan
     from mnemoscope.experiments.examining import examine_run
+    from mnemoscope.experiments.tracing import trace
     from mnemoscope.facade import report
     from mnemoscope.models import Stack, StackConfig, build, load_model, save_model
     from mnemoscope.training import Recipe, TrainConfig, train, train_recipe
@@ -38,6 +39,7 @@ _HOMES = {
     "report": "facade",
     "save_model": "models",
     "tap": "contracts",
+    "trace": "experiments.tracing",
     "train": "training",
     "train_recipe": "training",
 }
@@ -60,6 +62,7 @@ __all__ = [  # in the order of `_HOMES`
     "report",
     "save_model",
     "tap",
+    "trace",
     "train",
     "train_recipe",
 ]

@@ -1,5 +1,6 @@
-"""`mnemoscope compare A B`: what changed between two examinations."""
+"""`mnemoscope compare A B ...`: what changed between examinations."""
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,21 +9,28 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 if TYPE_CHECKING:
-    from mnemoscope.experiments.comparing import Change, Comparison
+    from mnemoscope.reporting.changes import Change, Comparison
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Compare two examinations: effects, verdicts, and whether a change is beyond both intervals.
+    """Compare two or more examinations: effects, verdicts, and whether a change is beyond both intervals.
 
-    What has not been examined yet is examined first.
+    The others are compared with the first. What has not been examined yet is examined first. With --html, a page
+    draws the curves of all over each other and shows the settings that differ.
     """
 
-    first: Annotated[Path, tyro.conf.Positional]
-    """A verdicts.json, a folder with one, a run, or a checkpoint of a run (RUN/checkpoints/step-...)."""
+    examinations: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Each a run, a checkpoint of a run (RUN/checkpoints/step-...), a folder with a verdicts.json, or such a file."""
 
-    second: Annotated[Path, tyro.conf.Positional]
-    """The same, of what came after."""
+    html: Path | None = None
+    """Write a page of the comparison, one offline HTML file."""
+
+    files: bool = False
+    """With --html: figures and tables as files beside the page (CSV, LaTeX, SVG, PDF), not as links that hold them."""
+
+    title: str = "Mnemoscope comparison"
+    """Title of the page."""
 
     calibration: int = 512
     """Sequences on which constants are fitted, for what has not been examined yet."""
@@ -34,15 +42,31 @@ class Compare:
     """Optimisation steps of an optimal constant."""
 
     def run(self) -> int:
-        """Compare and print."""
+        """Compare, print, and write the page that is asked for."""
+        if len(self.examinations) < 2:
+            raise ValueError(
+                f"compare: needs at least two examinations, got {len(self.examinations)}; `mnemoscope list runs` shows "
+                "what there is"
+            )
+        if self.files and self.html is None:
+            raise ValueError("compare: --files lie beside a page; say which with --html FILE, or leave --files out")
+        if self.html is not None and self.html.is_dir():
+            raise ValueError(f"compare: --html {self.html} is a folder; name a file in it")
         from mnemoscope.cli.advance import Advance
         from mnemoscope.examination import Budget
-        from mnemoscope.experiments.comparing import compare, examination_of
+        from mnemoscope.experiments.comparing import compare, examination_of, to_compare
 
         budget = Budget(n_calibration=self.calibration, n_test=self.test, fit_steps=self.fit_steps)
         with Advance() as advance:
-            found = [examination_of(path, budget, advance) for path in (self.first, self.second)]
-        _print(compare(found[0], found[1], (str(self.first), str(self.second))))
+            found = [examination_of(path, budget, advance) for path in self.examinations]
+        first, *others = map(str, self.examinations)
+        for other, examination in zip(others, found[1:], strict=True):
+            _print(compare(found[0], examination, (first, other)))
+        if self.html is not None:
+            from mnemoscope.reporting.comparison import write_comparison
+
+            words = shlex.join(["mnemoscope", *sys.argv[1:]])
+            print(write_comparison(to_compare(self.examinations, found), self.html, words, self.title, self.files))
         return 0
 
 

@@ -21,11 +21,14 @@ from mnemoscope.cli.geometry import Geometry
 from mnemoscope.cli.list import List
 from mnemoscope.cli.log import Log
 from mnemoscope.cli.lottery import Lottery
+from mnemoscope.cli.new import New
 from mnemoscope.cli.plan import Plan
 from mnemoscope.cli.prune import Prune
 from mnemoscope.cli.report import Report
 from mnemoscope.cli.reproduce import Reproduce
+from mnemoscope.cli.serve import Serve
 from mnemoscope.cli.show import Show
+from mnemoscope.cli.trace import Trace
 from mnemoscope.cli.train import Train
 from mnemoscope.cli.trained_truth import TrainedTruth
 from mnemoscope.cli.trial import Trial
@@ -33,12 +36,15 @@ from mnemoscope.cli.upgrade import Upgrade
 
 VERBS = (
     "demo",
+    "new",
     "train",
     "examine",
+    "trace",
     "compare",
     "report",
     "log",
     "list",
+    "serve",
     "show",
     "bench",
     "calibrate",
@@ -57,12 +63,15 @@ VERBS = (
 
 Command = Union[  # noqa: UP007  # tyro reads the annotations of a Union
     Annotated[Demo, tyro.conf.subcommand("demo")],
+    Annotated[New, tyro.conf.subcommand("new")],
     Annotated[Train, tyro.conf.subcommand("train")],
     Annotated[Examine, tyro.conf.subcommand("examine")],
+    Annotated[Trace, tyro.conf.subcommand("trace")],
     Annotated[Compare, tyro.conf.subcommand("compare")],
     Annotated[Report, tyro.conf.subcommand("report")],
     Annotated[Log, tyro.conf.subcommand("log")],
     Annotated[List, tyro.conf.subcommand("list")],
+    Annotated[Serve, tyro.conf.subcommand("serve")],
     Annotated[Show, tyro.conf.subcommand("show")],
     Annotated[Bench, tyro.conf.subcommand("bench")],
     Annotated[Calibrate, tyro.conf.subcommand("calibrate")],

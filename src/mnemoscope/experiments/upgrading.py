@@ -26,6 +26,7 @@ from mnemoscope.runs.geometry import GeometryExamination
 from mnemoscope.runs.migrations import migrated
 from mnemoscope.runs.reading import check_schema, parse_json, read_text
 from mnemoscope.runs.reproduction import Reproduction
+from mnemoscope.runs.trace import TRACE, Trace
 from mnemoscope.runs.trial import Trial
 from mnemoscope.training.loggers.mirror import LOGGED, Logged
 
@@ -35,6 +36,7 @@ KINDS: Mapping[str, type[Record]] = {
     VERDICTS: Examination,
     "geometry.json": GeometryExamination,
     "trial.json": Trial,
+    TRACE: Trace,
     RECORD: Reproduction,
     "seed-*.json": Result,
     "*.attempts.json": Attempts,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mnemoscope.runs import Examination, Manifest, RunDirectory
+from mnemoscope.runs.trace import TRACE, Trace, load_trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,7 @@ class Case:
             are drawn.
         config: the run's settings, nested or flat; shown as they are.
         manifest: where the trained model came from, or None if no run directory tells.
+        trace: of one sequence, token by token; None where none was made.
     """
 
     label: str
@@ -27,6 +29,7 @@ class Case:
     metrics: Sequence[Mapping[str, float]] = ()
     config: Mapping[str, object] = field(default_factory=dict)
     manifest: Manifest | None = None
+    trace: Trace | None = None
 
     def __post_init__(self) -> None:
         """Refuse a log that cannot be placed on an axis."""
@@ -66,4 +69,5 @@ def from_run(directory: str | Path, label: str | None = None, question: str | No
         metrics=run.read_metrics(),
         config=resolved,
         manifest=run.read_manifest(),
+        trace=load_trace(run.path) if (run.path / TRACE).is_file() else None,
     )

@@ -49,16 +49,16 @@ def positions_figure(examination: Examination, key: str) -> Drawing | None:
     if examination.base is None or not examination.base.positions:
         return None
     named = [("everything in place", examination.base)] + [(f"without {s.name}", s.without) for s in shown if s.without]
-    width = _step([position for _, curve in named for position in curve.positions])
-    curves = [_binned(name, curve, width) for name, curve in named]
+    width = bin_width([position for _, curve in named for position in curve.positions])
+    curves = [binned_curve(name, curve, width) for name, curve in named]
     with drawing_style(key):
         figure, (axes,) = blank(2.4 + LEGEND_ROW_INCHES * len(curves))
-        _lines(axes, curves, first_is_reference=True)
+        draw_lines(axes, curves, first_is_reference=True)
         _margin_above(axes, curves[0], examination.margin)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="position (tokens)", ylabel="loss (nats per scored token)")
         legend(figure, axes)
-        svg = inline_svg(figure, key, f"Loss by position, {len(curves)} curves: {_names(curves)}.")
+        svg = inline_svg(figure, key, f"Loss by position, {len(curves)} curves: {names_of(curves)}.")
     averaged = f" Each point averages {width} positions." if width > 1 else ""
     return Drawing(
         title="Loss by position",
@@ -66,7 +66,7 @@ def positions_figure(examination: Examination, key: str) -> Drawing | None:
         "the grey band, the margin, it counts as nothing." + averaged + _omitted(len(with_curve), len(shown)),
         svg=svg,
         columns=["Position (tokens)", *(f"Loss, {curve.name} (nats)" for curve in curves)],
-        rows=_table(curves),
+        rows=numbers_of(curves),
     )
 
 
@@ -76,15 +76,15 @@ def horizon_figure(examination: Examination, key: str) -> Drawing | None:
     shown = _most_costly(measured)
     if not shown:
         return None
-    curves = [_horizon(site) for site in shown]
+    curves = [horizon_curve(site) for site in shown]
     with drawing_style(key):
         figure, (axes,) = blank(2.4 + LEGEND_ROW_INCHES * len(curves))
-        _lines(axes, curves)
-        _margin_band(axes, examination.margin)
-        _windows_axis(axes, sorted({x for curve in curves for x in curve.x}), examination.local_window)
+        draw_lines(axes, curves)
+        margin_band(axes, examination.margin)
+        windows_axis(axes, sorted({x for curve in curves for x in curve.x}), examination.local_window)
         axes.set(xlabel="tokens kept in memory", ylabel="loss increase (nats)")
         legend(figure, axes)
-        svg = inline_svg(figure, key, f"Loss increase over tokens kept in memory: {_names(curves)}.")
+        svg = inline_svg(figure, key, f"Loss increase over tokens kept in memory: {names_of(curves)}.")
     return Drawing(
         title="How far back the memory is used",
         caption=f"Loss increase when only the last tokens are kept; the grey band is the margin. Right of the dashed "
@@ -92,7 +92,7 @@ def horizon_figure(examination: Examination, key: str) -> Drawing | None:
         "local mixing." + _omitted(len(measured), len(shown)),
         svg=svg,
         columns=["Tokens kept", *(f"Loss increase, {curve.name} (nats)" for curve in curves)],
-        rows=_table(curves),
+        rows=numbers_of(curves),
     )
 
 
@@ -104,7 +104,7 @@ def loads_figure(examination: Examination, key: str) -> Drawing | None:
     curve = Curve(name="accuracy", x=[float(load.load) for load in loads], y=[load.accuracy for load in loads])
     with drawing_style(key):
         figure, (axes,) = blank(2.2)
-        _lines(axes, [curve])
+        draw_lines(axes, [curve])
         axes.set_ylim(-0.03, 1.03)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="items to remember", ylabel="accuracy (fraction)")
@@ -122,7 +122,9 @@ def loads_figure(examination: Examination, key: str) -> Drawing | None:
 
 def training_figure(metrics: Sequence[Mapping[str, float]], key: str) -> Drawing | None:
     """Losses over training steps and, where logged, accuracies in a panel below; None if nothing finite was logged."""
-    losses, accuracies = ([_logged(metrics, n) for n in _logged_names(metrics, word)] for word in ("loss", "accuracy"))
+    losses, accuracies = (
+        [logged_curve(metrics, n) for n in logged_names(metrics, word)] for word in ("loss", "accuracy")
+    )
     panels = [
         (curves, word) for curves, word in ((losses, "loss (nats)"), (accuracies, "accuracy (fraction)")) if curves
     ]
@@ -131,23 +133,23 @@ def training_figure(metrics: Sequence[Mapping[str, float]], key: str) -> Drawing
     with drawing_style(key):
         figure, axes = blank(1.3 + 1.4 * len(panels), len(panels))
         for place, (curves, label) in zip(axes, panels, strict=True):
-            _lines(place, curves[:MOST_SERIES])
+            draw_lines(place, curves[:MOST_SERIES])
             place.set_ylabel(label)
             if len(curves) > 1 or len(panels) == 1:
                 place.legend(loc="upper right" if label.startswith("loss") else "lower right")
         axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[-1].set_xlabel("training step")
-        svg = inline_svg(figure, key, f"Training curves: {_names(losses + accuracies)}.")
+        svg = inline_svg(figure, key, f"Training curves: {names_of(losses + accuracies)}.")
     return Drawing(
         title="Training",
         caption="A falling loss does not tell whether the memory works; it tells whether there was something to judge.",
         svg=svg,
         columns=["Step", *(curve.name for curve in losses + accuracies)],
-        rows=_table(losses + accuracies),
+        rows=numbers_of(losses + accuracies),
     )
 
 
-def _lines(axes: Axes, curves: Sequence[Curve], first_is_reference: bool = False) -> None:
+def draw_lines(axes: Axes, curves: Sequence[Curve], first_is_reference: bool = False) -> None:
     """Each curve in its own colour, dash and marker; a reference is drawn in the colour of the text."""
     names = [curve.name for curve in curves[:1] if first_is_reference]
     names += short_names([curve.name for curve in curves[len(names) :]], 40)
@@ -182,7 +184,7 @@ def _margin_above(axes: Axes, reference: Curve, margin: float) -> None:
         axes.set_ylim(low, max(high, low + 4 * margin))
 
 
-def _margin_band(axes: Axes, margin: float) -> None:
+def margin_band(axes: Axes, margin: float) -> None:
     """Zero and the margin around it; the axis never zooms into effects that count as nothing."""
     axes.axhline(0, color=MUTED, linewidth=0.7)
     if math.isfinite(margin):
@@ -191,7 +193,7 @@ def _margin_band(axes: Axes, margin: float) -> None:
         axes.set_ylim(min(low, -1.5 * margin), max(high, 1.5 * margin))
 
 
-def _windows_axis(axes: Axes, windows: list[float], local_window: int) -> None:
+def windows_axis(axes: Axes, windows: list[float], local_window: int) -> None:
     """A doubling axis, labelled at windows that were measured, with the local window marked."""
     axes.axvline(local_window, color=FOREGROUND, linewidth=1.0, linestyle=(0, (4, 2)))
     axes.set_xscale("symlog", base=2, linthresh=1)
@@ -220,7 +222,8 @@ def _omitted(n: int, n_shown: int) -> str:
     return f" The {n_shown} most costly of {n} memories are shown." if n > n_shown else ""
 
 
-def _horizon(site: SiteRecord) -> Curve:
+def horizon_curve(site: SiteRecord) -> Curve:
+    """What a shorter memory costs, with intervals, over the tokens kept."""
     points = sorted(site.horizon, key=lambda point: point.window)
     return Curve(
         name=site.name,
@@ -230,12 +233,12 @@ def _horizon(site: SiteRecord) -> Curve:
     )
 
 
-def _step(x: Sequence[float]) -> int:
+def bin_width(x: Sequence[float]) -> int:
     """How many units of `x` one point averages so that a curve has at most `MOST_POINTS`."""
     return 1 if len(set(x)) <= MOST_POINTS else math.ceil((max(x) - min(x) + 1) / MOST_POINTS)
 
 
-def _binned(name: str, curve: PositionCurve, width: int) -> Curve:
+def binned_curve(name: str, curve: PositionCurve, width: int) -> Curve:
     """The curve averaged over `width` positions, weighted by sequences, each point in the middle of its bin."""
     x, y, weight = (np.asarray(v, dtype=float) for v in (curve.positions, curve.loss, curve.n_sequences))
     means = _means(x // width, y, weight)
@@ -251,15 +254,16 @@ def _means(bins: np.ndarray, y: np.ndarray, weight: np.ndarray) -> dict[float, f
     return means
 
 
-def _logged_names(metrics: Sequence[Mapping[str, float]], word: str) -> list[str]:
+def logged_names(metrics: Sequence[Mapping[str, float]], word: str) -> list[str]:
+    """The quantities whose name contains a word and of which a finite value was logged."""
     names = {name: None for row in metrics for name in row if word in name}
     return [name for name in names if any(_is_finite(row.get(name)) for row in metrics)]
 
 
-def _logged(metrics: Sequence[Mapping[str, float]], name: str) -> Curve:
+def logged_curve(metrics: Sequence[Mapping[str, float]], name: str) -> Curve:
     """A logged quantity over steps; where rows are many, each point stands at the last step that it averages."""
     steps = [float(row["step"]) for row in metrics]
-    width = _step(steps)
+    width = bin_width(steps)
     last = {step // width: step for step in sorted(steps)}
     rows = [(float(row["step"]), float(row[name])) for row in metrics if name in row]
     x, y = np.asarray(rows).T
@@ -271,7 +275,7 @@ def _is_finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _table(curves: Sequence[Curve]) -> list[list[str]]:
+def numbers_of(curves: Sequence[Curve]) -> list[list[str]]:
     """One row per distinct `x`, one column per curve."""
     columns = [dict(zip(curve.x, _cells(curve), strict=True)) for curve in curves]
     return [[plain(x), *(column.get(x, ABSENT) for column in columns)] for x in sorted({x for c in columns for x in c})]
@@ -281,5 +285,6 @@ def _cells(curve: Curve) -> list[str]:
     return [nats_with_interval(e) for e in curve.intervals] or [nats(y) for y in curve.y]
 
 
-def _names(curves: Sequence[Curve]) -> str:
+def names_of(curves: Sequence[Curve]) -> str:
+    """Their names, by comma."""
     return ", ".join(curve.name for curve in curves)

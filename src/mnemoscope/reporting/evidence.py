@@ -26,6 +26,7 @@ def rests_table(examination: Examination) -> Table | None:
         "adjustment over all of them leaves to it.",
         ["Effect", "Loss increase (nats)", "Level", "Side"],
         [Group(site.name, [_compared(comparison) for comparison in site.comparisons]) for site in compared],
+        name="what verdicts rest on",
     )
 
 
@@ -38,6 +39,7 @@ def subsets_table(examination: Examination) -> Table | None:
         f"part, brackets are their {shown_level(examination)} intervals.",
         ["Site", "Verdict", "Best constant", "Zero", "Share", "Because"],
         [Group(_described(subset), _part_rows(subset)) for subset in examination.subsets],
+        name="parts of the data",
     )
 
 
@@ -60,6 +62,7 @@ def stored_table(examination: Examination) -> Table | None:
             "Destroyed",
         ],
         [Group("", [_stored(site) for site in sites])],
+        name="stored",
     )
 
 
@@ -72,6 +75,7 @@ def controls_table(examination: Examination) -> Table | None:
         "What must not happen, tried on this model.",
         ["Control", "Outcome", "Seen"],
         [Group("", [_control(control) for control in ordered])],
+        name="control arms",
     )
 
 

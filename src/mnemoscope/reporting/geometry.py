@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -19,10 +20,10 @@ from mnemoscope.reporting.geometry_tables import (
     snapshots_table,
     totals,
 )
-from mnemoscope.reporting.page import environment
+from mnemoscope.reporting.rendering import rendered, write_page
 from mnemoscope.reporting.tables import Table
+from mnemoscope.reporting.takeaway import Files
 from mnemoscope.reporting.turning import Turning, policy, script
-from mnemoscope.runs import write_text
 from mnemoscope.runs.geometry import GeometryExamination
 
 
@@ -43,7 +44,9 @@ class Section:
 
 
 def render_geometry(
-    examination: GeometryExamination | Sequence[GeometryExamination], title: str = "Geometry of a memory"
+    examination: GeometryExamination | Sequence[GeometryExamination],
+    title: str = "Geometry of a memory",
+    files: Files | None = None,
 ) -> str:
     """The text of one HTML file that asks for nothing outside itself; the same examinations give the same bytes.
 
@@ -52,6 +55,7 @@ def render_geometry(
     Args:
         examination: what was found; with several, a comparison precedes their sections.
         title: of the page.
+        files: where its figures and tables go; None for links that hold them.
 
     Raises:
         ValueError: without an examination.
@@ -59,42 +63,38 @@ def render_geometry(
     examinations = [examination] if isinstance(examination, GeometryExamination) else list(examination)
     if not examinations:
         raise ValueError("examination: a report needs at least one geometry examination, got none; make one first")
-    sections = [_section(one, f"geometry-{i}") for i, one in enumerate(examinations, start=1)]
-    turns = any(section.turning is not None for section in sections)
-    text = (
-        environment()
-        .get_template("geometry.html.j2")
-        .render(
-            title=title,
-            command=next((one.command for one in examinations if one.command), ""),
-            sections=sections,
-            comparison=comparison_table(examinations) if len(examinations) > 1 else None,
-            kinds=GEOMETRY_KINDS,
-            forms=GEOMETRY_FORMS,
-            terms=GEOMETRY_TERMS,
-            policy=Markup(policy()) if turns else "",
-            script=Markup(script()) if turns else "",
-        )
-    )
-    return text + "\n"
+    fields = geometry_fields(examinations, title)
+    turns = any(section.turning is not None for section in fields["sections"])
+    inline = {"policy": Markup(policy()) if turns else "", "script": Markup(script()) if turns else ""}
+    return rendered("geometry.html.j2", files, **fields, **inline)
+
+
+def geometry_fields(examinations: Sequence[GeometryExamination], title: str) -> dict[str, Any]:
+    """What the template of the page shows, by name, but for `policy` and `script`."""
+    return {
+        "title": title,
+        "command": next((one.command for one in examinations if one.command), ""),
+        "sections": [_section(one, f"geometry-{i}") for i, one in enumerate(examinations, start=1)],
+        "comparison": comparison_table(examinations) if len(examinations) > 1 else None,
+        "kinds": GEOMETRY_KINDS,
+        "forms": GEOMETRY_FORMS,
+        "terms": GEOMETRY_TERMS,
+    }
 
 
 def write_geometry(
     examination: GeometryExamination | Sequence[GeometryExamination],
     path: str | Path,
     title: str = "Geometry of a memory",
+    files: bool = False,
 ) -> Path:
-    """Write `render_geometry`'s text to a file, whole or not at all; its folder is made if absent.
+    """Write `render_geometry`'s text to a file; with `files`, what it shows beside it (`write_page`).
 
     Raises:
-        ValueError: without an examination.
+        ValueError: without an examination, or with `files` without the packages that make PDFs.
         OSError: if the file cannot be written; what was there before is still there.
     """
-    text = render_geometry(examination, title)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
-    return path
+    return write_page(path, files, lambda kept: render_geometry(examination, title, kept))
 
 
 def _section(examination: GeometryExamination, key: str) -> Section:

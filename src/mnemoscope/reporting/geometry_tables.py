@@ -81,6 +81,7 @@ def metrics_table(examination: GeometryExamination) -> Table:
         "deviation; z in standard deviations of the null.",
         ["Measure", "Value", "Null", "z", "p", "Over"],
         [Group("", [_metric_row(metric) for metric in examination.metrics])],
+        name="measures",
     )
 
 
@@ -120,7 +121,7 @@ def snapshots_table(examination: GeometryExamination) -> Table | None:
         for snapshot in snapshots
     ]
     heads = ["Step", "Verdict", *map(metric_name, names)]
-    return Table("The verdict at each step; below each value its z.", heads, [Group("", rows)])
+    return Table("The verdict at each step; below each value its z.", heads, [Group("", rows)], "through training")
 
 
 def steps_of(snapshots: Sequence[GeometrySnapshot]) -> tuple[list[str], list[list[str]]]:

@@ -76,6 +76,8 @@ def printable(text: str, kept: str = "") -> str:
         text: from a record, hence possibly hostile.
         kept: control characters that may stay.
     """
+    if text.isascii() and text.isprintable():
+        return text
     return "".join("\N{REPLACEMENT CHARACTER}" if _is_hidden(c) and c not in kept else c for c in text)
 
 

@@ -1,25 +1,20 @@
 """Assembling the page: one offline HTML file, the verdict first."""
 
-import functools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from mnemoscope.reporting.canvas import Drawing
 from mnemoscope.reporting.case import Case
 from mnemoscope.reporting.evidence import controls_table, rests_table, stored_table, subsets_table
 from mnemoscope.reporting.figures import case_figures, comparison_figures
-from mnemoscope.reporting.geometry_glossary import GEOMETRY_KINDS
-from mnemoscope.reporting.glossary import MEANINGS, OUTCOMES, TERMS
-from mnemoscope.reporting.numbers import increase, interval, nats, percent, percent_interval, printable
+from mnemoscope.reporting.glossary import MEANINGS, TERMS
+from mnemoscope.reporting.numbers import increase, interval, nats, percent, percent_interval
+from mnemoscope.reporting.rendering import environment, rendered, write_page
 from mnemoscope.reporting.summary import flip, headline, sentence
 from mnemoscope.reporting.tables import (
-    Cell,
-    Group,
     Table,
     comparison_table,
     measured,
@@ -28,9 +23,13 @@ from mnemoscope.reporting.tables import (
     settings,
     verdict_table,
 )
+from mnemoscope.reporting.takeaway import Files
+from mnemoscope.reporting.trace import trace_fragment
 from mnemoscope.reporting.unmeasured import going_on, unmeasured_table
-from mnemoscope.runs import Examination, PrescriptionRecord, SiteRecord, write_text
+from mnemoscope.runs import Examination, PrescriptionRecord, SiteRecord
 from mnemoscope.runs.examination import ControlRecord
+
+__all__ = ["Section", "case_section", "environment", "render", "write"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class Section:
     settings: list[tuple[str, str]]
 
 
-def render(cases: Sequence[Case], command: str, title: str) -> str:
+def render(cases: Sequence[Case], command: str, title: str, files: Files | None = None) -> str:
     """The report as the text of one HTML file that asks for nothing outside itself.
 
     The same cases give the same bytes.
@@ -65,6 +64,7 @@ def render(cases: Sequence[Case], command: str, title: str) -> str:
         cases: what was examined; with several, a comparison precedes their sections.
         command: rebuilds this report; printed at its end.
         title: of the page.
+        files: where its figures and tables go; None for links that hold them.
 
     Returns:
         The HTML text.
@@ -74,38 +74,43 @@ def render(cases: Sequence[Case], command: str, title: str) -> str:
     """
     if not cases:
         raise ValueError("cases: a report needs at least one examined case, got none; examine a model first")
-    several = len(cases) > 1
-    text = (
-        environment()
-        .get_template("page.html.j2")
-        .render(
-            title=title,
-            command=command,
-            sections=[_section(case, f"case-{i + 1}") for i, case in enumerate(cases)],
-            comparison=comparison_table(cases) if several else None,
-            comparison_drawings=comparison_figures(cases) if several else [],
-            meanings=MEANINGS,
-            terms=TERMS,
-        )
+    several, files = len(cases) > 1, files or Files()
+    traces = [
+        None if case.trace is None else Markup(trace_fragment(case.trace, f"case-{i}-trace", files))
+        for i, case in enumerate(cases, start=1)
+    ]
+    return rendered(
+        "page.html.j2",
+        files,
+        title=title,
+        command=command,
+        sections=[case_section(case, f"case-{i + 1}") for i, case in enumerate(cases)],
+        traces=traces,
+        comparison=comparison_table(cases) if several else None,
+        comparison_drawings=comparison_figures(cases) if several else [],
+        meanings=MEANINGS,
+        terms=TERMS,
     )
-    return text + "\n"
 
 
-def write(cases: Sequence[Case], path: str | Path, command: str, title: str) -> Path:
-    """Write `render`'s text to a file, whole or not at all; its folder is made if absent.
+def write(cases: Sequence[Case], path: str | Path, command: str, title: str, files: bool = False) -> Path:
+    """Write `render`'s text to a file, whole or not at all; with `files`, figures and tables beside it (`write_page`).
 
     Raises:
-        ValueError: without a case.
+        ValueError: without a case, or with `files` without the packages that make PDFs.
         OSError: if the file cannot be written; what was there before is still there.
     """
-    text = render(cases, command, title)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
-    return path
+    return write_page(path, files, lambda kept: render(cases, command, title, kept))
 
 
-def _section(case: Case, key: str) -> Section:
+def case_section(case: Case, key: str, *, drawn: bool = True) -> Section:
+    """What the section of a case says.
+
+    Args:
+        case: what was examined.
+        key: unique on the page.
+        drawn: with its figures, which take longer than everything else.
+    """
     examination = case.examination
     return Section(
         key=key,
@@ -124,7 +129,7 @@ def _section(case: Case, key: str) -> Section:
         stored=stored_table(examination),
         unmeasured=unmeasured_table(examination),
         controls=controls_table(examination),
-        drawings=case_figures(case, key),
+        drawings=case_figures(case, key) if drawn else [],
         prescriptions=_grouped(examination.prescriptions),
         measured=[
             *measured(examination),
@@ -153,36 +158,3 @@ def _totals(examination: Examination) -> list[tuple[str, str, str, str]]:
         share = percent(e.memories_share.value)
         totals.append(("Share of all memories", share, "of headroom", percent_interval(e.memories_share)))
     return [*totals, ("Margin ε", nats(e.margin), "nats", "")]
-
-
-def _numbers_table(drawing: Drawing) -> Table:
-    rows = [[Cell(text) for text in row] for row in drawing.rows]
-    return Table(f"Numbers of the figure: {drawing.title}", drawing.columns, [Group("", rows)])
-
-
-def _breakable(name: str) -> Markup:
-    """The name, escaped, with a place to break the line after each dot and underscore between letters."""
-    return Markup(re.sub(r"([._])(?!\d)", r"\1<wbr>", str(escape(printable(name)))))
-
-
-def _visible(value: object) -> object:
-    """What the template prints, without hidden characters; line breaks of a command stay."""
-    return printable(value, kept="\n\t") if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-@functools.cache
-def environment() -> jinja2.Environment:
-    """Of all templates: names and numbers are escaped and hidden characters shown."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mnemoscope.reporting"),
-        autoescape=True,
-        finalize=_visible,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["inline"] = Markup
-    environment.filters["breakable"] = _breakable
-    environment.filters["numbers_table"] = _numbers_table
-    environment.globals["MEANINGS"] = {**OUTCOMES, **GEOMETRY_KINDS, **MEANINGS}
-    return environment

@@ -1,11 +1,13 @@
 """The page of a reproduced figure: which claims hold in every seed, what was published, and the curves redrawn."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.axis import Axis
+from matplotlib.ticker import LogFormatter
 
 from mnemoscope.reporting.canvas import (
     DASHES,
@@ -23,55 +25,60 @@ from mnemoscope.reporting.canvas import (
 from mnemoscope.reporting.heat_maps import heat_map_figure
 from mnemoscope.reporting.moving import moving
 from mnemoscope.reporting.numbers import ABSENT
-from mnemoscope.reporting.page import environment
+from mnemoscope.reporting.rendering import rendered, write_page
 from mnemoscope.reporting.tables import Cell, Group, Table
+from mnemoscope.reporting.takeaway import Files
 from mnemoscope.reporting.turning import policy, script
-from mnemoscope.runs import write_text
 from mnemoscope.runs.reproduction import Chart, ChartLine, ClaimResult, Reproduction, TextTable
 
 LEGEND_ROW_INCHES = 0.15
 MOST_ROWS = 40
 """Longer curves are thinned in their table, not in the drawing."""
 MARKED_POINTS = 20
-PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 """Of logarithmic axes, whose own labels are mathematics that these drawings do not set."""
 HOLDS = {True: "yes", False: "NO", None: ABSENT}
 
 
-def render_reproduction(reproduction: Reproduction) -> str:
+def render_reproduction(reproduction: Reproduction, files: Files | None = None) -> str:
     """The text of one HTML file that asks for nothing outside itself; the same record gives the same bytes."""
-    text = (
-        environment()
-        .get_template("reproduction.html.j2")
-        .render(
-            title=f"Reproduction: {reproduction.experiment}",
-            command=reproduction.command,
-            reproduction=reproduction,
-            headline=headline(reproduction),
-            broken=[claim for claim in reproduction.claims if claim.holds is False],
-            claims=claims_table(reproduction),
-            shown=shown_table(reproduction),
-            drawings=drawings(reproduction),
-            moving=[moving(picture, f"moving-{i}") for i, picture in enumerate(reproduction.moving)],
-            texts=[_texts(table) for table in reproduction.tables],
-            policy=Markup(policy()) if reproduction.moving else "",
-            script=Markup(script()) if reproduction.moving else "",
-            made_with=made_with(reproduction),
-        )
-    )
-    return text + "\n"
+    inline = {
+        "policy": Markup(policy()) if reproduction.moving else "",
+        "script": Markup(script()) if reproduction.moving else "",
+    }
+    return rendered("reproduction.html.j2", files, **reproduction_fields(reproduction), **inline)
 
 
-def write_reproduction(reproduction: Reproduction, path: str | Path) -> Path:
-    """Write `render_reproduction`'s text to a file, whole or not at all.
+def reproduction_fields(reproduction: Reproduction, beside: str = "") -> dict[str, Any]:
+    """What the template of the page shows, by name, but for `policy` and `script`.
+
+    Args:
+        reproduction: the record.
+        beside: what goes before the names of pages of what was examined, to make addresses of them.
+    """
+    return {
+        "title": f"Reproduction: {reproduction.experiment}",
+        "command": reproduction.command,
+        "reproduction": reproduction,
+        "beside": beside,
+        "headline": headline(reproduction),
+        "broken": [claim for claim in reproduction.claims if claim.holds is False],
+        "claims": claims_table(reproduction),
+        "shown": shown_table(reproduction),
+        "drawings": drawings(reproduction),
+        "moving": [moving(picture, f"moving-{i}") for i, picture in enumerate(reproduction.moving)],
+        "texts": [_texts(table) for table in reproduction.tables],
+        "made_with": made_with(reproduction),
+    }
+
+
+def write_reproduction(reproduction: Reproduction, path: str | Path, files: bool = False) -> Path:
+    """Write `render_reproduction`'s text to a file; with `files`, what it shows beside it (`write_page`).
 
     Raises:
+        ValueError: with `files`, without the packages that make PDFs.
         OSError: if the file cannot be written; what was there before is still there.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, render_reproduction(reproduction))
-    return path
+    return write_page(path, files, lambda kept: render_reproduction(reproduction, kept))
 
 
 def headline(reproduction: Reproduction) -> str:
@@ -119,14 +126,27 @@ def chart_figure(chart: Chart, key: str) -> Drawing | None:
         axes.set(xlabel=chart.x_label, ylabel=chart.y_label)
         if chart.log_x:
             axes.set_xscale("symlog" if min(min(line.x) for line in lines) <= 0 else "log")
-            axes.xaxis.set_major_formatter(PLAIN)
+            _plain_labels(axes.xaxis)
         if chart.log_y:
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(PLAIN)
+            _plain_labels(axes.yaxis)
         _marks(axes, chart)
         legend(figure, axes)
         svg = inline_svg(figure, key, f"{chart.title}: {chart.y_label} over {chart.x_label}, {', '.join(names)}.")
     return Drawing(title=chart.title, caption=chart.caption, svg=svg, columns=_columns(chart, lines), rows=_rows(lines))
+
+
+class PlainLogarithmic(LogFormatter):
+    """Plain numbers at the ticks that Matplotlib would label, small ones too where an axis spans about a decade."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """The label of a tick; empty for none."""
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def _plain_labels(axis: Axis) -> None:
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(PlainLogarithmic(labelOnlyBase=False))
 
 
 def made_with(reproduction: Reproduction) -> list[tuple[str, str]]:
@@ -171,7 +191,7 @@ def _marks(axes: Axes, chart: Chart) -> None:
 
 def _texts(table: TextTable) -> tuple[str, Table]:
     rows = [[Cell(text) for text in row] for row in table.rows]
-    return table.title, Table(table.caption, table.columns, [Group("", rows)])
+    return table.title, Table(table.caption, table.columns, [Group("", rows)], table.title)
 
 
 def _columns(chart: Chart, lines: list[ChartLine]) -> list[str]:
@@ -200,6 +220,7 @@ def _table(caption: str, claims: list[ClaimResult], seeds: list[int]) -> Table:
         caption,
         [*columns, *(f"Seed {seed}" for seed in seeds)],
         [Group("", [_claim(claim, bounded) for claim in claims])],
+        name="claims" if bounded else "figures without a bound",
     )
 
 

@@ -35,11 +35,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a caption for those who cannot see where it stands."""
+    """A table with a caption for those who cannot see where it stands; its files have its `name`, or the caption."""
 
     caption: str
     columns: list[str]
     groups: list[Group] = field(default_factory=list)
+    name: str = ""
 
 
 def verdict_table(examination: Examination) -> Table:
@@ -65,6 +66,7 @@ def verdict_table(examination: Examination) -> Table:
             "Sufficiency",
         ],
         groups=[Group(heading, [_verdict_row(site, e, names) for site in sites]) for heading, sites in parts if sites],
+        name="verdicts",
     )
 
 
@@ -87,7 +89,7 @@ def measures_table(examination: Examination) -> Table | None:
         [Cell(_words(name), MEASURES.get(name, "")), *(Cell(plain(site.measures.get(name))) for site in sites)]
         for name in names
     ]
-    return Table("Measures per site", ["Measure", *(site.name for site in sites)], [Group("", rows)])
+    return Table("Measures per site", ["Measure", *(site.name for site in sites)], [Group("", rows)], "measures")
 
 
 def comparison_table(cases: Sequence[Case]) -> Table:
@@ -103,7 +105,7 @@ def comparison_table(cases: Sequence[Case]) -> Table:
     times = Counter(name for e in examinations for name in {site.name: None for site in e.sites})
     names = sorted(times, key=lambda name: -times[name])
     groups = [Group(name, _site_rows(name, examinations)) for name in names] + [Group("Whole model", overall)]
-    return Table("The cases side by side", ["", *(case.label for case in cases)], groups)
+    return Table("The cases side by side", ["", *(case.label for case in cases)], groups, "side by side")
 
 
 def measured(examination: Examination) -> list[tuple[str, str]]:

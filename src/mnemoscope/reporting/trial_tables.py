@@ -79,6 +79,7 @@ def comparisons_table(trial: Trial) -> Table | None:
             "Seeds",
         ],
         [Group("", [_compared(row) for row in trial.comparisons])],
+        name="arms compared",
     )
 
 
@@ -89,6 +90,7 @@ def seeds_table(trial: Trial) -> Table:
         "of a mean, over seeds and sequences, too narrow where seeds are few.",
         ["Seed", "Verdict", "Loss", "Loss where demanded", "Accuracy", "Effect", "Share", "Margin", "Training (s)"],
         [Group(f"{arm.name}: {arm.what}", [*map(_seed, arm.seeds), *_mean(arm)]) for arm in trial.arms],
+        name="seeds",
     )
 
 
@@ -97,7 +99,9 @@ def claims_table(trial: Trial) -> Table | None:
     if not trial.claims:
         return None
     rows = [[Cell(claim.claim), Cell(HOLDS[claim.holds]), Cell(claim.seen)] for claim in trial.claims]
-    return Table("What the trial was to show, and what was seen.", ["Claim", "Holds", "Seen"], [Group("", rows)])
+    return Table(
+        "What the trial was to show, and what was seen.", ["Claim", "Holds", "Seen"], [Group("", rows)], "claims"
+    )
 
 
 def made_with(trial: Trial) -> list[tuple[str, str]]:

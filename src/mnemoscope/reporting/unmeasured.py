@@ -21,7 +21,9 @@ def unmeasured_table(examination: Examination) -> Table | None:
     """One row for each reason; None where nothing was left out."""
     rows = [[Cell(", ".join(names)), Cell(what), Cell(reason)] for what, reason, names in reasons(examination)]
     return (
-        Table("What could not be measured here.", ["Site", "Left out", "Because"], [Group("", rows)]) if rows else None
+        Table("What could not be measured here.", ["Site", "Left out", "Because"], [Group("", rows)], "unmeasured")
+        if rows
+        else None
     )
 
 

@@ -25,7 +25,11 @@ def read_record(path: Path, kind: type[R]) -> R:
         ValueError: if the file is missing, is not JSON, was written by a later schema version, or does not
             have the fields of the record.
     """
-    text = read_text(path)
+    return parse_record(path, read_text(path), kind)
+
+
+def parse_record(path: Path, text: str, kind: type[R]) -> R:
+    """The text of a file as a record; see `read_record`."""
     value = parse_json(path, text)
     if check_schema(path, value) < SCHEMA_VERSION:
         text = json.dumps(migrated(value, kind.__name__))
@@ -47,6 +51,8 @@ def parse_json(path: Path, text: str) -> dict[str, Any]:
         raise ValueError(
             f"{path}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}; {_MEND}"
         ) from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON that can be read: {error}; {_MEND}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path}: a JSON object was required, got {type(value).__name__}; {_MEND}")
     return value

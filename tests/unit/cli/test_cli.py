@@ -59,6 +59,13 @@ def test_help_needs_no_torch(verb: tuple[str, ...]):
         (("examine", "nowhere"), "nowhere"),
         (("report", "nowhere"), "nowhere"),
         (("report",), "at least one run"),
+        (("compare",), "at least two examinations, got 0"),
+        (("compare", "a"), "at least two examinations, got 1"),
+        (("compare", "a", "b", "--files"), "--html FILE"),
+        (("compare", "a", "b", "--html", "."), "is a folder"),
+        (("compare", "nowhere", "b"), "nowhere is neither"),
+        (("new", "2nd"), "begins with a letter"),
+        (("new", "."), "begins with a letter"),
         (("list", "everything"), "everything"),
         (("show", "mqr"), "did you mean 'mqar'?"),
         (("show", "mqar", "n_pairs=0"), "nearest valid: 1"),
@@ -134,7 +141,7 @@ def test_a_benchmark_that_is_unknown_is_refused_with_all_that_are():
 def test_show_draws_a_task_and_samples_it():
     done = mnemoscope("show", "mqar", "n_pairs=2", "length=12", "vocab_size=12")
     assert done.returncode == 0, done.stderr
-    for expected in ("key val key val", "n_pairs = 2", "chance        1.7918", "floor         0.0000", "targets"):
+    for expected in ("key val key val", "chance      1.7918", "floor       0.0000", "targets"):
         assert expected in done.stdout
 
 

@@ -23,7 +23,7 @@ NEEDED = {"babi_files": (f"folder={Path(__file__).parents[1] / 'tasks' / 'babi'}
 @pytest.mark.parametrize("kind", TASKS)
 def test_every_task_fits_the_terminal(kind, width, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(width))
-    assert Show(task=kind, options=NEEDED.get(kind, ())).run() == 0
+    assert Show(name=kind, options=NEEDED.get(kind, ())).run() == 0
     lines = capsys.readouterr().out.splitlines()
     # A path is a parameter of any length.
     assert max(len(line) for line in lines if "folder = " not in line) <= width

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from mnemoscope.examination import Budget
-from mnemoscope.experiments.comparing import compare, difference, examination_of
+from mnemoscope.experiments.comparing import compare, difference, examination_of, labels_of, to_compare
 from mnemoscope.experiments.examining import Choice, examine_subject
 from mnemoscope.experiments.held_out import Data
 from mnemoscope.experiments.recipes import RECIPES, with_changes
 from mnemoscope.experiments.subjects import of_run, subject_of
-from mnemoscope.runs import Estimate
+from mnemoscope.runs import Estimate, RunDirectory
 from mnemoscope.tasks import MqarConfig
 from mnemoscope.training import train_recipe
 
@@ -92,3 +92,23 @@ def test_a_checkpoint_is_a_target(run: Path):
 def test_what_was_never_examined_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"neither a verdicts\.json"):
         examination_of(tmp_path, TINY)
+
+
+def test_labels_are_the_shortest_ends_that_tell_paths_apart():
+    assert labels_of(["runs/a", "runs/b"]) == ["a", "b"]
+    assert labels_of(["x/a", "y/a"]) == ["x/a", "y/a"]
+    assert labels_of(["runs/a/verdicts.json", "runs/b"]) == ["a", "b"]
+    assert labels_of(["runs/a", "runs/a"]) == ["a", "a (2)"]
+    assert labels_of(["runs/a", "runs/a", "other/a"]) == ["runs/a", "runs/a (2)", "other/a"]
+
+
+def test_a_page_of_comparison_has_what_the_runs_logged(run: Path, tmp_path: Path):
+    examination = examine_subject(of_run(run, Data(), TINY), TINY, Choice())
+    checkpoint = run / "checkpoints" / "step-00000002"
+    whole, early, alone = to_compare([run, checkpoint, tmp_path], [examination] * 3)
+    assert [case.label for case in (whole, early)] == [run.name, "step-00000002"]
+    for case in (whole, early):
+        assert case.config["train"] == RunDirectory(run).read_config().resolved["train"]
+        assert [row["step"] for row in case.metrics] == [4]
+    assert alone.metrics == ()
+    assert alone.manifest is None

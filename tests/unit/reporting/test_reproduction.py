@@ -161,3 +161,15 @@ def test_labels_of_a_logarithmic_axis_are_plain_numbers():
     page = render_reproduction(reproduction(charts=[log]))
     assert "mathdefault" not in page
     assert ">0.1<" in page
+
+
+@pytest.mark.parametrize(("low", "high"), [(2.0, 3.0), (0.5, 4.0), (1e-3, 90.0)])
+def test_logarithmic_axes_have_labels_whether_they_span_less_or_more_than_a_decade(low: float, high: float):
+    narrow = CHART.model_copy(
+        update={"log_y": True, "lines": [ChartLine(name="loss", x=[0, 1, 2], y=[[low, (low * high) ** 0.5, high]])]}
+    )
+    drawn = chart_figure(narrow, "chart")
+    assert drawn is not None
+    assert "mathdefault" not in drawn.svg
+    y_labels = re.findall(r">([0-9.e-]+)</text>", drawn.svg)
+    assert sum(low <= float(label) <= high for label in y_labels) >= 2
