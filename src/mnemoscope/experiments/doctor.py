@@ -32,6 +32,7 @@ EXTRAS = {
     "images": "the task of sequential digits",
     "geometry": "UMAP pictures of embeddings",
     "ray": "trials and reproductions on a Ray cluster",
+    "serve": "the run browser",
     "track": "TensorBoard, trackio and Weights & Biases as loggers",
 }
 """What an extra gives. Its packages and the versions it asks for are those of the installed metadata."""
