@@ -1,88 +1,59 @@
-"""`mnemoscope show NAME`: what a task looks like, or the page of a remedy."""
+"""`mnemoscope show NAME`: the page of a memory, task, measure, remedy or experiment."""
 
-import dataclasses
-import inspect
-import math
+import textwrap
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from mnemoscope.cli.rows import first_that_fits
 from mnemoscope.cli.terminal import columns, fitted
+
+if TYPE_CHECKING:
+    from mnemoscope.cli.pages import Page, Part
 
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Show a task: its drawing, parameters, costs of chance and perfection, a sample. Or a remedy: its page."""
+    """Show the page of a memory, task, measure, remedy or experiment: what it does, why, an example, its limits."""
 
-    task: Annotated[str, tyro.conf.Positional]
-    """Its kind, as `mnemoscope list tasks` or `mnemoscope list remedies` names it."""
+    name: Annotated[str, tyro.conf.Positional]
+    """As `mnemoscope list` has it; experiment:NAME, or another kind, where two things share a name."""
 
     options: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Parameters to change, as name=value."""
+    """Of a task: parameters to change, as name=value."""
 
     seed: int = 0
-    """Of the sampled sequence."""
+    """Of the sequence that is drawn from a task."""
 
     def run(self) -> int:
         """Print it."""
-        from mnemoscope.cli.samples import sampled
-        from mnemoscope.tasks import TASKS, build_task
-        from mnemoscope.tasks.options import config_of
+        from mnemoscope.cli.pages import find_page, page_of
+        from mnemoscope.cli.pages.tasks import task_page
 
-        if self.task not in TASKS:
-            _print_remedy(self.task, self.options)
-            return 0
-        config = config_of(self.task, self.options)
-        task = build_task(config)
-        module, width = inspect.getmodule(TASKS[self.task]), columns()
-        print(fitted((module.__doc__ or "").strip(), width) if module else self.task)
-        print("\nparameters")
-        for field in dataclasses.fields(config):
-            if field.name != "kind":
-                print(f"  {field.name} = {getattr(config, field.name)!r}")
-        _print_losses(task)
-        print()
-        print("\n".join(sampled(task, self.seed, width)))
+        kind, name = find_page(self.name)
+        if self.options and kind != "task":
+            raise ValueError(
+                f"show {name}: a {kind} takes no parameters here, got {' '.join(self.options)}; leave them out"
+            )
+        width = columns()
+        print_page(task_page(name, self.options, self.seed, width) if kind == "task" else page_of(kind, name), width)
         return 0
 
 
-def _print_remedy(name: str, options: tuple[str, ...]) -> None:
-    """The page and the settings of a remedy.
-
-    Raises:
-        ValueError: neither a task nor a remedy; the message has the nearest of both.
-    """
-    from mnemoscope.contracts.written import nearest
-    from mnemoscope.tasks import TASKS
-    from mnemoscope.training.remedies import REMEDIES
-
-    if name not in REMEDIES:
-        raise ValueError(f"unknown task or remedy {name!r}{nearest(name, [*TASKS, *REMEDIES])}")
-    if options:
-        raise ValueError(f"show {name}: a remedy takes no parameters here, got {' '.join(options)}; leave them out")
-    module = inspect.getmodule(REMEDIES[name])
-    print(fitted((module.__doc__ or "").strip(), columns()) if module else name)
-    print("\nparameters")
-    for field in dataclasses.fields(REMEDIES[name]):
-        if field.name != "kind":
-            made = field.default_factory
-            print(f"  {field.name} = {(field.default if made is dataclasses.MISSING else made())!r}")
+def print_page(page: "Page", width: int) -> None:
+    """Title, then every heading with what stands below it."""
+    print(fitted(page.title, width))
+    for heading, parts in page.parts.items():
+        print(f"\n{heading.upper()}\n")
+        print("\n\n".join(_printed(part, width) for part in parts))
 
 
-def _print_losses(task: Any) -> None:
-    losses = (
-        ("chance", task.chance_loss, ""),
-        ("memoryless", task.memoryless_loss, "   the present token alone is seen"),
-        ("floor", task.floor_loss, "   nothing can do better"),
-    )
-    if task.vocab_size == 0 and all(loss is None for _, loss, _ in losses):
-        print(f"\n{task.unit}; losses in nats do not apply")
-        return
-    print(f"\nnats per scored {'token' if task.vocab_size else 'number'}")
-    for name, loss, meaning in losses:
-        print(f"  {name:<11} {_nats(loss)}{meaning}")
+def _printed(part: "Part", width: int) -> str:
+    from mnemoscope.cli.pages import Code, Prose
 
-
-def _nats(loss: float | None) -> str:
-    return f"{'unknown':>8}" if loss is None or math.isnan(loss) else f"{loss:8.4f}"
+    if isinstance(part, Prose):
+        return fitted(part.text, width)
+    if isinstance(part, Code):
+        return part.text if part.language == "text" else textwrap.indent(part.text, "    ")
+    return "\n".join(first_that_fits([part.rows], width))

@@ -4,6 +4,12 @@ With the centred table's squared singular values as shares p of its variance: ex
 ratio 1 / sum p^2. Both are r where r directions have equal variance, and 1 where all rows lie on a line. The second
 looks at large shares only. Both are the same for every order of the rows, so there is no null.
 
+Why: a map needs few dimensions, a list of edges needs many.
+
+How to read it: beside the width of the table, and from one training step to another.
+
+Traps: low dimension without smoothness is a collapse and no map.
+
 Source: participation ratio, Gao et al. 2017 (bioRxiv 214262); exp(entropy), Roy & Vetterli 2007, of squared singular
 values here and of plain ones there.
 """

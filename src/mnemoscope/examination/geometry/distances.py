@@ -15,6 +15,12 @@ Shuffles keep the pairs, and their hops, and shuffle rows. Up to 1024 nodes all 
 random set of sources and a disjoint one of 1024 targets are drawn once, all pairs between these two being an unbiased
 sample of all pairs; of pairs at 2 hops all of the same sources are taken, or as many as 2^19. Edges are taken all.
 
+Why: edges alone can be a list; what lies beyond an edge shows whether positions mean anything.
+
+How to read it: as a correlation beside that of shuffled rows; read it among pairs that share no edge.
+
+Traps: with few distinct distances ties are many; edges alone make a correlation without any map.
+
 Source: Noroozizadeh et al. (2025), arXiv 2510.26745, for the mean cosine over edges ("geometric level"); correlations,
 zigzag and nulls are additions.
 """

@@ -2,6 +2,12 @@
 
 A path of a path-star or tree-star goes from the root over its first hop to a leaf. The first hop is what a model cannot
 read off the node before it; where leaf and first hop are close, finding it is one step in the embeddings.
+
+Why: in a path-star a leaf and its first hop share no edge, so their nearness cannot be a stored pair.
+
+How to read it: as a share beside that of shuffled nodes; held-out paths count, trained ones may be stored.
+
+Traps: it needs paths; a root near everything makes nearest neighbours alike.
 """
 
 from collections.abc import Iterator

@@ -11,6 +11,10 @@ selectivity    what it gets right minus what the same probe gets right on random
 How to read it: above its null, relations of nodes can be read linearly from products of coordinates, as of a map. 0 is
 what a probe finds in anything. Few nodes leave few pairs: look at n.
 
+Why: what can be read off two rows by a fixed form is there in a usable shape, for pairs never seen.
+
+Traps: a probe finds what it is fitted to, so only groups that were held out count.
+
 Source: bilinear probes after Hewitt and Manning (2019); selectivity after Hewitt and Liang (2019), arXiv 1909.03368,
 with a random table in place of random labels.
 """

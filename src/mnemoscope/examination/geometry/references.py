@@ -9,6 +9,10 @@ How to read it: against the null, in which the table's rows change places. A tab
 no higher than its null. CKA below 1 does not make a table less of a map: hops weigh differently in other maps. Where
 a graph has more equal eigenvalues than the table has columns, as a star of many arms, even two runs of Node2Vec with
 different seeds lie in different parts of that space, far from 1.
+
+Why: what an exact method makes of the same graph is the nearest thing to a known answer.
+
+Traps: being unlike both references is no proof against geometry.
 """
 
 import numpy as np

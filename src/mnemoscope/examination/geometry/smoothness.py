@@ -8,8 +8,14 @@ With X the table without its trivial part and S = D^-1/2 A D^-1/2 (see `graph`),
 Of random positions R is about -c / (n - c), for c components, and R2 about (tr(S^2) - c) / (n - c). High R: neighbours
 are close. High R2 alone: the table lies in both ends of the spectrum, as where a model that cannot predict a node from
 itself puts neighbours apart and their neighbours together. Either alone misses tables that hold the graph; both are
-needed. Trap: an offset common to all rows is trivial on regular graphs only; elsewhere it moves a value and its null
-alike.
+needed.
+
+Why: a table can hold every edge and yet put neighbours nowhere near each other; this is the first figure that tells.
+
+How to read it: beside the same figure of shuffled rows, as a z-score; negative values are a zigzag, which is geometry
+too, and why the two-sided figure stands beside it.
+
+Traps: an offset common to all rows is trivial on regular graphs only; elsewhere it moves a value and its null alike.
 
 Source: R is one less the Rayleigh quotient of the normalised Laplacian (Chung 1997, section 1.2); a deflated table and
 R2 are additions.

@@ -14,6 +14,12 @@ Alignment asks what the table's main directions are, `top_share` how much of its
 share evenly what their space has, and equal singular values of X their alignment: nothing depends on a choice of basis.
 Trap: middle layers hold much of a graph in the bottom; the top alone misses it.
 
+Why: smoothness is one number; the spectrum says in which directions of the graph the table lies.
+
+How to read it: energy at the smooth end is a map, at the other end a zigzag, evenly spread is no geometry.
+
+Traps: equal eigenvalues have no eigenvectors of their own and are compared as spaces.
+
 Source: projections on the Laplacian's eigenvectors, Noroozizadeh et al. (2025), arXiv 2510.26745, section 5; shares,
 alignment of spaces and nulls are additions.
 """

@@ -3,6 +3,9 @@
 What it says: how many slots or positions a read is spread over, exp(H) of N. How to read it: descriptive only. A
 uniform collapse has normalised entropy 1 and a winner-take-all collapse has 0, and both read one constant vector; low
 entropy is not function. Cost: one pass in which the weights are formed.
+
+Traps: the entropy of a mean is not the mean entropy; sharp addresses that never change read one slot and nothing
+more.
 """
 
 import torch

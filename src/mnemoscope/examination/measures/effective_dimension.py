@@ -3,6 +3,10 @@
 What it says: in how many directions reads differ from their mean, as the participation ratio of the covariance's
 eigenvalues, (sum l)^2 / sum l^2. How to read it: 1 is a line, the width is a sphere; a read with no variance has 0. A
 low value does not make a memory decorative. Cost: one pass.
+
+Traps: few sequences bound it, since n reads differ in n - 1 directions at most; noise that nothing uses raises it.
+
+Source: participation ratio, Gao and Ganguli 2015.
 """
 
 from jaxtyping import Float

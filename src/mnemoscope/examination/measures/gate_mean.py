@@ -2,6 +2,8 @@
 
 What it says: how far the way from the read to the residual stream is open. How to read it: descriptive only; a small
 gate can let decisive content through, a large one can be cancelled downstream. Cost: one pass.
+
+Traps: under a floor the mean cannot fall below it; take the gate before the floor.
 """
 
 from jaxtyping import Float
