@@ -1,7 +1,6 @@
 """The run browser in a real one: silent, on loopback alone, accessible, live, and usable by keys."""
 
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -9,12 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from mnemoscope.runs import RunDirectory
 from tests.unit.browser.folders import a_folder, falling, log
-from tests.unit.reporting.test_browser import ARGUMENTS, OUTSIDE
+from tests.unit.chromium import OUTSIDE, serious
 
 pytestmark = pytest.mark.browser
 
@@ -31,18 +29,6 @@ PAGES = {
 }
 CASES = [name if name in ("list", "run") else pytest.param(name, marks=pytest.mark.long) for name in PAGES]
 OVERFLOWING = OUTSIDE.replace("closest('svg')", "closest('svg, pre, .skip, .said')")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next((path for path in map(shutil.which, names) if path), None)
-    if path is None:
-        pytest.skip("needs a Chromium binary: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +80,7 @@ def test_every_page_fits_and_is_accessible(opened, name):
         assert page.evaluate(OVERFLOWING) == []
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme)
-        found = Axe().run(page).response["violations"]
-        serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
-        assert [(rule["id"], rule["nodes"][0]["html"]) for rule in serious] == []
+        assert serious(page) == []
 
 
 def test_curves_grow_while_the_run_trains(opened, served):

@@ -96,8 +96,8 @@ def test_every_public_name_is_in_the_reference(pages: dict[Path, Named]):
 def test_the_first_screen_asks_the_question_and_shows_a_report(site: Path):
     text = (site / "index.html").read_text(encoding="utf-8")
     assert re.search(r"<h1[^>]*>Is your model's memory load-bearing or decorative\?", text.replace("’", "'"))
-    assert 'src="report.png"' in text
-    assert (site / "report.png").stat().st_size < 100_000
+    assert 'src="pictures/report.png"' in text
+    assert (site / "pictures" / "report.png").stat().st_size < 100_000
 
 
 def test_machines_find_every_page(site: Path):

@@ -1,49 +1,23 @@
 """The page in a real browser: silent, offline, and readable at the width of a phone and of a desktop."""
 
-import shutil
-
 import pytest
-from playwright.sync_api import sync_playwright
 
 from mnemoscope.reporting import write
 from mnemoscope.reporting.trial import write_trial
+from tests.unit.chromium import OUTSIDE
 from tests.unit.reporting import samples
 from tests.unit.reporting.trial_samples import trial
 
 pytestmark = pytest.mark.browser
 
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PAGES = {
     "demo": [samples.text, samples.before, samples.after],
     **{edge.__name__: [edge] for edge in samples.EDGES},
 }
-OUTSIDE = """() => [...document.querySelectorAll('body *')]
-    .filter(e => !e.closest('.scroll') && !e.closest('svg') && e.getBoundingClientRect().right > innerWidth + 0.5)
-    .map(e => e.tagName + '.' + e.className)"""
 BOXES = """() => [...document.querySelectorAll('figure svg')]
     .map(e => e.getBoundingClientRect()).map(r => [r.width, r.height])"""
 LABEL_PIXELS = """() => [...document.querySelectorAll('figure svg')]
     .map(e => 8.5 * e.getBoundingClientRect().width / e.viewBox.baseVal.width)"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next((path for path in map(shutil.which, names) if path), None)
-    if path is None:
-        pytest.skip("needs a Chromium binary: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

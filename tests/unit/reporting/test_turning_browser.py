@@ -1,14 +1,12 @@
 """The picture that turns, in a real browser: by mouse, keys and slider, without a word on the console."""
 
-import shutil
-
 import pytest
-from playwright.sync_api import sync_playwright
 
 from mnemoscope.reporting.geometry import render_geometry, write_geometry
+from tests.unit.chromium import OUTSIDE
 from tests.unit.reporting.geometry_samples import bare, geometric, hostile, large
 from tests.unit.reporting.samples import HOSTILE
-from tests.unit.reporting.test_browser import ARGUMENTS, BOXES, OUTSIDE
+from tests.unit.reporting.test_browser import BOXES
 
 pytestmark = pytest.mark.browser
 
@@ -34,18 +32,6 @@ def settled(page) -> str:
             return now
         before = now
     raise AssertionError("the picture does not come to rest")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next((path for path in map(shutil.which, names) if path), None)
-    if path is None:
-        pytest.skip("needs a Chromium binary: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
