@@ -28,6 +28,7 @@ from mnemoscope.browser.thinning import between, thinned
 from mnemoscope.browser.untrusted import peek, read_bytes, stamp_of
 from mnemoscope.browser.views import Listing, View
 from mnemoscope.reporting.turning import policy
+from mnemoscope.runs.trace import TRACE
 
 ROOMS: dict[str, Kind] = {"runs": "run", "trials": "trial", "reproductions": "reproduction", "geometry": "geometry"}
 STORED_POLICY = f"sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; img-src data:{policy()}"
@@ -106,12 +107,24 @@ class Site:
             "": lambda: HTMLResponse(self._pages.run(entry, view, figures="drawn" in request.query_params)),
             "growing": lambda: HTMLResponse(self._pages.growing(entry, view)),
             "figures": lambda: HTMLResponse(self._pages.figures(entry)),
-            "trace": lambda: HTMLResponse(self._pages.trace(entry)),
             "metrics.csv": lambda: _csv(entry, self._curves(entry), request.query_params.getlist("figure")),
         }
-        if rest == "trace" and not entry.trace:
-            raise HTTPException(404, "This run holds no trace. Make one with `mnemoscope trace`.")
+        if rest == "trace":
+            return self._trace(request, entry)
         return self._tagged(request, (key, str(request.query_params)), answers.get(rest))
+
+    def _trace(self, request: Request, entry: Entry) -> Response:
+        """The stream view, drawn anew when its record has changed."""
+        if not entry.trace:
+            raise HTTPException(404, "This run holds no trace. Make one with `mnemoscope trace`.")
+
+        def answer() -> Response:
+            try:
+                return HTMLResponse(self._pages.trace(entry))
+            except ValueError as error:
+                return HTMLResponse(self._pages.message(entry.name, f"This cannot be shown. {error}"), 422)
+
+        return self._tagged(request, (entry, TRACE, stamp_of(entry.path / TRACE)), answer)
 
     def compare(self, request: Request) -> Response:
         """Several runs, or what grows of them with `part=growing`."""

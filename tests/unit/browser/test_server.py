@@ -5,15 +5,17 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from mnemoscope.browser import index as index_module
-from mnemoscope.runs import RunDirectory
+from mnemoscope.runs import RunDirectory, write_record
+from mnemoscope.runs.trace import TRACE, Trace
 from tests.unit.browser.folders import a_folder, a_run, client, falling, log, spoiled
-from tests.unit.reporting import samples
+from tests.unit.reporting import samples, trace_samples
 from tests.unit.reporting.samples import HOSTILE
 
 
@@ -121,6 +123,23 @@ def test_a_reproduction_leads_to_what_it_examined(tmp_path: Path):
     assert 'href="/reproductions/one/files/geometry-0.html"' in text
     assert 'href="javascript' not in text
     assert site.get("/reproductions/one/files/geometry-0.html").text == "examined"
+
+
+@pytest.mark.parametrize("traced", [trace_samples.text, trace_samples.hostile])
+def test_a_trace_colours_the_text_and_is_linked_from_its_run(tmp_path: Path, traced: Callable[[], Trace]):
+    root = a_folder(tmp_path)
+    assert 'href="/runs/recall/before/trace"' not in client(root).get("/runs/recall/before").text
+    write_record(root / "recall" / "before" / TRACE, traced())
+    browser = client(root)
+    assert 'href="/runs/recall/before/trace"' in browser.get("/runs/recall/before").text
+    page = browser.get("/runs/recall/before/trace")
+    assert page.status_code == 200
+    assert "Without" in page.text
+    assert "alert(1)" not in page.text.replace("&gt;alert(1)&lt;", "")
+    (root / "recall" / "before" / TRACE).write_text("{}", encoding="utf-8")
+    damaged = browser.get("/runs/recall/before/trace", headers={"if-none-match": page.headers["etag"]})
+    assert damaged.status_code == 422
+    assert "schema_version must be" in damaged.text
 
 
 def test_stored_pages_get_no_script_of_their_own_and_no_network(tmp_path: Path):
