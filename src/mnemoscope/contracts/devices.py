@@ -1,8 +1,27 @@
 """Devices by the names that users give them."""
 
+from typing import Literal, TypeAlias, get_args
+
 import torch
 
 KINDS = ("cpu", "cuda", "mps")
+
+Device: TypeAlias = Literal["cpu", "cuda", "auto"]
+"""Where an experiment computes; "auto" is CUDA where there is a device, and else the CPU."""
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device that the settings of an experiment name.
+
+    Args:
+        name: one of `Device`.
+
+    Raises:
+        ValueError: another name, or a device that this machine lacks.
+    """
+    if name not in get_args(Device):
+        raise ValueError(f"device must be one of {', '.join(get_args(Device))}, got {name!r}")
+    return find_device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
 def find_device(name: str) -> torch.device:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mnemoscope.contracts.devices import find_device
+from mnemoscope.contracts.devices import chosen_device, find_device
 
 
 @pytest.fixture
@@ -40,6 +40,17 @@ def test_an_old_macos_is_told_from_a_torch_without_mps(bare: pytest.MonkeyPatch)
     bare.setattr(torch.backends.mps, "is_built", lambda: True)
     with pytest.raises(ValueError, match="macOS 14 or a GPU is missing"):
         find_device("mps")
+
+
+def test_auto_is_cuda_where_there_is_a_device_and_else_the_cpu(bare: pytest.MonkeyPatch) -> None:
+    assert chosen_device("auto") == chosen_device("cpu") == torch.device("cpu")
+    with pytest.raises(ValueError, match="device cuda: there is no CUDA device here"):
+        chosen_device("cuda")
+    with pytest.raises(ValueError, match="device must be one of cpu, cuda, auto, got 'mps'"):
+        chosen_device("mps")
+    bare.setattr(torch.cuda, "is_available", lambda: True)
+    bare.setattr(torch.cuda, "device_count", lambda: 1)
+    assert chosen_device("auto") == chosen_device("cuda") == torch.device("cuda")
 
 
 def test_devices_that_are_here_are_given(bare: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,18 @@ def test_networks_of_the_moons_are_counted_too():
     assert all(each.hours.low * 3600 < 100 * seconds for each in found)
 
 
+ONE_GPU = ("mosaic-stories", "mosaic-prose", "mosaic-profiles", "mosaic-examined", "mosaic-v2", "mosaic-v2-levels")
+
+
+@pytest.mark.parametrize(
+    "name", ["mosaic-induction", *(pytest.param(name, marks=pytest.mark.long) for name in ONE_GPU)]
+)
+def test_one_gpu_holds_every_training_of_the_published_size(name: str):
+    found = list(estimates(EXPERIMENTS[name], "paper"))
+    assert found
+    assert [str(each) for each in found if not each.fits] == []
+
+
 def test_an_experiment_that_names_no_trainings_gives_nothing():
     assert list(estimates(EXPERIMENTS["perpgrad"], "small")) == []
 

@@ -16,13 +16,13 @@ weights that are no matrices are not decayed, nor is the embedding.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mnemoscope.contracts.devices import Device, chosen_device
 from mnemoscope.examination.geometry.graph import SparseGraph, as_graph
 from mnemoscope.examination.geometry.shuffling import orders
 from mnemoscope.experiments.geometry.path_star_lessons import (
@@ -49,8 +49,6 @@ from mnemoscope.models import Stack
 from mnemoscope.tasks.path_star import PathStar, PathStarConfig
 from mnemoscope.training.config import TrainConfig
 from mnemoscope.training.optimiser import build_optimiser, learning_rate, set_learning_rate
-
-Device: TypeAlias = Literal["cpu", "cuda", "auto"]
 
 LEARNED = 0.95
 """Held-out accuracy at which a path-star counts as learned."""
@@ -180,7 +178,7 @@ def train_in_weights(config: InWeights, seed: int, start: Stack | None = None) -
         start: a network to go on from, trained in place; None for a new one, as `config.network` says.
     """
     began = time.perf_counter()
-    device = _device(config.device)
+    device = chosen_device(config.device)
     task = PathStar(config.task)
     model = (build_network(config.network, task, seed) if start is None else start).to(device).train()
     lessons = lessons_of(task, config.hops, device)
@@ -278,10 +276,6 @@ def _updated(
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
     optimiser.step()
     return Losses(found.edges.detach(), found.paths.detach(), found.n_edges, found.n_paths)
-
-
-def _device(name: Device) -> torch.device:
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
 def _require(name: str, valid: bool, rule: str, got: object) -> None:

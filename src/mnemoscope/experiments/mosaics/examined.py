@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mnemoscope.contracts.devices import Device, chosen_device
 from mnemoscope.examination import Budget
 from mnemoscope.experiments.examining import Choice, examine_subject, keep
 from mnemoscope.experiments.gpu_hours import planned
@@ -34,6 +35,7 @@ from mnemoscope.experiments.subjects import Subject, of_run
 from mnemoscope.models import MosaicConfig
 from mnemoscope.runs.examination import Examination, SiteRecord
 from mnemoscope.runs.reproduction import TextTable
+from mnemoscope.tasks import RegBenchConfig
 from mnemoscope.tasks.three_moons import ThreeMoons, ThreeMoonsConfig
 from mnemoscope.training import Recipe
 
@@ -50,7 +52,7 @@ BATCH = 16
 
 @dataclass(frozen=True, kw_only=True)
 class ExaminedStudy:
-    """Trained networks, and what their examinations may cost.
+    """Trained networks, and what their examinations may cost; each is examined on the device that trains it.
 
     Args:
         language: of "mosaic-stories"; its depths are examined.
@@ -113,12 +115,19 @@ def examined(settings: ExaminedStudy, seed: int, out: Path) -> Measured:
 def _examinations(settings: ExaminedStudy, seed: int, out: Path) -> Iterator[tuple[str, Examination]]:
     for name, recipe in recipes(settings).items():
         assert isinstance(recipe.model, MosaicConfig)
-        trained(out, recipe, seed)
+        device = _device(settings, recipe)
+        trained(out, recipe, seed, device)
         folder, budget = run_folder(out, recipe.name, seed), settings.budget()
         choice = Choice(groups=GROUPS, heads=recipe.model.n_layers == 1)
-        yield name, _kept(of_run(folder, Data(batch=BATCH), budget), budget, choice)
+        subject = of_run(folder, Data(batch=BATCH), budget)
+        subject.model.to(chosen_device(device))
+        yield name, _kept(subject, budget, choice)
     budget = settings.budget(moons=True)
     yield MOONS, _kept(_moons(settings, seed, run_folder(out, MOONS_RUN, seed)), budget, MOONS_CHOICE)
+
+
+def _device(settings: ExaminedStudy, recipe: Recipe) -> Device:
+    return (settings.regbench if isinstance(recipe.task, RegBenchConfig) else settings.language).device
 
 
 def _kept(subject: Subject, budget: Budget, choice: Choice) -> Examination:
@@ -267,7 +276,7 @@ SMALL = ExaminedStudy()
 PAPER = ExaminedStudy(
     language=MOSAIC_STORIES.sizes["paper"],
     regbench=REGBENCH.sizes["paper"],
-    moons=MoonsTraining(batch_size=64),
+    moons=MoonsTraining(batch_size=64, device="auto"),
     n_calibration=256,
     n_test=512,
     windows=(1, 4, 16, 64, 256),

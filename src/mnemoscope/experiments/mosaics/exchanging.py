@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mnemoscope.contracts import Batch
+from mnemoscope.examination.subject.losses import input_device
 from mnemoscope.memories.contextual import Contextual
 from mnemoscope.tasks.planetary import Planetary, Systems
 
@@ -56,8 +57,9 @@ def exchanged(memory: Contextual, givers: Int[Tensor, "b"]) -> Iterator[None]:
 @torch.no_grad()
 def squared_errors(model: nn.Module, batch: Batch) -> Float[Tensor, "b t"]:
     """Mean squared error of the predictions at every position."""
-    predicted, targets = model(torch.as_tensor(batch.inputs)), torch.as_tensor(batch.targets)
-    return (predicted - targets).square().mean(-1)
+    device = input_device(model)
+    seen, targets = (torch.as_tensor(part).to(device) for part in (batch.inputs, batch.targets))
+    return (model(seen) - targets).square().mean(-1).cpu()
 
 
 def harms(
@@ -66,7 +68,7 @@ def harms(
     """How much the squared error rises at every position where one layer reads what it stored of another sky.
 
     Args:
-        model: on the CPU, in evaluation mode.
+        model: in evaluation mode.
         layers: memories of the model, each exchanged by itself, all its heads together.
         task: that observes the systems.
         systems: of the test.

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mnemoscope.examination.subject.losses import input_device
 from mnemoscope.memories.contextual import ContextualState
 from mnemoscope.models.moons import MoonsNetwork
 from mnemoscope.tasks.three_moons import TRIPLES, RolloutProtocol, Triple, observations
@@ -59,7 +60,7 @@ def errors(
     """Mean absolute deviation of 25 predictions after each length of context.
 
     Args:
-        network: on the CPU.
+        network: what foresees.
         watched: what is foreseen.
         contexts: rising, at least 1, so long that 25 observations follow.
         protocol: see the top of this file.
@@ -70,7 +71,7 @@ def errors(
     Raises:
         ValueError: contexts that do not rise, or are empty or too long.
     """
-    seen = torch.from_numpy(watched.seen)
+    seen = torch.from_numpy(watched.seen).to(input_device(network))
     _check(contexts, seen.shape[1])
     state, found, wanted = network.memory.init_state(len(seen)), list[float](), set(contexts)
     for n in range(1, max(contexts) + 1):
@@ -88,14 +89,14 @@ def foreseen(network: MoonsNetwork, watched: Skies, contexts: Sequence[int]) -> 
     Returns:
         Shape (sequences, contexts, 6).
     """
-    seen = torch.from_numpy(watched.seen)
+    seen = torch.from_numpy(watched.seen).to(input_device(network))
     _check(contexts, seen.shape[1])
     state, found, wanted = network.memory.init_state(len(seen)), list[Tensor](), set(contexts)
     for n in range(1, max(contexts) + 1):
         first, state = network.memory.step(seen[:, n - 1], state)
         if n in wanted:
             found.append(rollout(network, first, state)[:, -1])
-    return torch.stack(found, dim=1).numpy()
+    return torch.stack(found, dim=1).cpu().numpy()
 
 
 @torch.no_grad()

@@ -23,6 +23,8 @@ import torch
 from jaxtyping import Int
 
 from mnemoscope.contracts import IGNORE
+from mnemoscope.contracts.devices import Device
+from mnemoscope.examination.subject.losses import input_device
 from mnemoscope.experiments.gpu_hours import planned
 from mnemoscope.experiments.mosaics.arms import Shape, count
 from mnemoscope.experiments.mosaics.profile_study import TITLES, Reader, reader_config
@@ -55,6 +57,7 @@ class InductionStudy:
         batch_size: sequences a step.
         learning_rate: largest.
         n_test: sequences of the test.
+        device: of everything.
     """
 
     vocab_size: int = 16
@@ -67,6 +70,7 @@ class InductionStudy:
     batch_size: int = 64
     learning_rate: float = 3e-3
     n_test: int = 512
+    device: Device = "cpu"
 
     @property
     def task(self) -> BigramsConfig:
@@ -104,7 +108,7 @@ def induction(settings: InductionStudy, seed: int, out: Path) -> Measured:
     inputs, targets = torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets)
     for reader, depth in product(READERS, settings.depths):
         recipe, name = settings.recipe(reader, depth), f"{reader}_{depth}"
-        model = trained(out, recipe, seed).model.eval()
+        model = trained(out, recipe, seed, settings.device).model.eval()
         figures[f"{name}_accuracy"] = right(model, inputs, targets)
         figures[f"{name}_parameters"] = float(count(model))
         series |= _curve(run_folder(out, recipe.name, seed), name)
@@ -121,7 +125,8 @@ def trainings(settings: InductionStudy) -> list[Target]:
 @torch.no_grad()
 def right(model: Model, inputs: Int[torch.Tensor, "b t"], targets: Int[torch.Tensor, "b t"]) -> float:
     """Share of the scored tokens that a model finds likeliest."""
-    chosen = torch.cat([model(part).argmax(-1) for part in inputs.split(CHUNK)])
+    device = input_device(model)
+    chosen = torch.cat([model(part.to(device)).argmax(-1).cpu() for part in inputs.split(CHUNK)])
     scored = targets != IGNORE
     return (chosen == targets)[scored].double().mean().item()
 
@@ -200,6 +205,7 @@ MOSAIC_INDUCTION = Experiment(
             batch_size=512,
             learning_rate=1e-3,
             n_test=4096,
+            device="auto",
         ),
     },
     measure_in=induction,

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mnemoscope.contracts import ReadPoint
+from mnemoscope.examination.subject.losses import input_device
 from mnemoscope.memories.attention import Attention
 from mnemoscope.memories.contextual import Contextual
 from mnemoscope.models import Model
@@ -48,14 +49,15 @@ def last_profile(model: Model, tokens: Int[Tensor, "b t"]) -> Float[np.ndarray, 
     """
     if tokens.shape[1] < 2:
         raise ValueError(f"last_profile: needs windows of at least 2 tokens, got {tokens.shape[1]}")
-    point, total = addressing_of(model), torch.zeros(())
+    point, device, total = addressing_of(model), input_device(model), torch.zeros(())
     # Either model takes back what it gave.
     going: Any = model
     for part in tokens.split(CHUNK):
+        part = part.to(device)
         _, state = going.prefill(part[:, :-1])
         with _watching(point) as seen:
             going.step(part[:, -1], state)
-        total = total + seen[0][:, :, -1, : tokens.shape[1] - 1].double().sum(0)
+        total = total + seen[0][:, :, -1, : tokens.shape[1] - 1].double().sum(0).cpu()
     return (total / len(tokens)).numpy()
 
 

@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnemoscope.examination.subject.losses import input_device
 from mnemoscope.experiments.mosaics.open_questions import EQUAL, SOURCE, StoryMosaic
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot
 from mnemoscope.memories.contextual import ContextualState
@@ -101,7 +102,7 @@ def tier(model: Mosaic, stories: Int[Tensor, "n t1"]) -> MosaicState:
     fresh = model.init_state(1)
     if not len(stories):
         return fresh
-    _, read = model.prefill(stories)
+    _, read = model.prefill(stories.to(input_device(model)))
     blocks = [
         before._replace(contextual=_kept(before.contextual, after.contextual))
         for before, after in zip(fresh.blocks, read.blocks, strict=True)
@@ -131,15 +132,15 @@ def repeated(state: MosaicState, n: int) -> MosaicState:
 def told(model: Mosaic, stories: Int[Tensor, "b t1"], state: MosaicState) -> Float[Tensor, "b t"]:
     """Nats of every word but the first, stories read from a state of one row."""
     parts = list[Tensor]()
-    for part in stories.split(CHUNK):
+    for part in stories.to(input_device(model)).split(CHUNK):
         logits, _ = model.prefill(part[:, :-1], repeated(state, len(part)))
         parts.append(F.cross_entropy(logits.transpose(1, 2), part[:, 1:], reduction="none"))
-    return torch.cat(parts).double()
+    return torch.cat(parts).double().cpu()
 
 
 def _taught(settings: MiddleTierStudy, model: Mosaic, there: dict[str, World], rate: float) -> tuple[float, float]:
     """Losses in both worlds after gradients have taught the persistent pairs the stories of the second."""
-    pupil, stories = deepcopy(model), there["second"].kept
+    pupil, stories = deepcopy(model), there["second"].kept.to(input_device(model))
     pairs = [
         pair for part in pupil.modules() if isinstance(part, Persistent) for pair in (part.slot_keys, part.slot_values)
     ]

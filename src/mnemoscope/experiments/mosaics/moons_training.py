@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mnemoscope.contracts import Batch
+from mnemoscope.contracts.devices import Device, chosen_device
+from mnemoscope.examination.subject.losses import input_device
 from mnemoscope.experiments.planning import Target
 from mnemoscope.models.moons import MoonsNetwork, MoonsNetworkConfig, build_moons_network
 from mnemoscope.tasks.streams import task_rng
@@ -36,6 +38,7 @@ class MoonsTraining:
         clip: largest error that counts.
         bias_correction: of the moments of AdamW.
         is_complex: see `MoonsNetworkConfig`.
+        device: of the training, and of the network after it.
     """
 
     batch_size: int = 16
@@ -46,6 +49,7 @@ class MoonsTraining:
     clip: float = 0.5
     bias_correction: bool = False
     is_complex: bool = True
+    device: Device = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +61,9 @@ class TrainedMoons:
 
 
 def train_moons(settings: MoonsTraining, n_heads: int, seed: int) -> TrainedMoons:
-    """Train one network on the CPU; what it sees and starts from depends on the seed alone."""
+    """Train one network; what it sees and starts from depends on the seed alone."""
     network = build_moons_network(MoonsNetworkConfig(n_heads=n_heads, is_complex=settings.is_complex), seed)
+    network.to(chosen_device(settings.device))
     task, optimiser = ThreeMoons(ThreeMoonsConfig(length=settings.length)), moons_optimiser(network)
     losses = list[float]()
     for step in range(settings.steps):
@@ -96,7 +101,9 @@ def moons_step(
     Returns:
         The loss before it.
     """
-    loss = clipped_loss(network(torch.from_numpy(batch.inputs)), torch.from_numpy(batch.targets), settings.clip)
+    device = input_device(network)
+    seen, targets = (torch.from_numpy(part).to(device) for part in (batch.inputs, batch.targets))
+    loss = clipped_loss(network(seen), targets, settings.clip)
     optimiser.zero_grad()
     loss.backward()
     _set_rate(optimiser, _rate(settings, step), step + 1, settings.bias_correction)

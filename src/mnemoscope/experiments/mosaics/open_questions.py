@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from mnemoscope.contracts.devices import Device
 from mnemoscope.experiments.mosaics.arms import count
 from mnemoscope.experiments.mosaics.language import losses
 from mnemoscope.experiments.mosaics.trained import run_folder, trained, validation_curve
@@ -55,16 +56,18 @@ class StoryMosaic:
         batch_size: windows a step.
         learning_rate: largest.
         n_test: windows of the test.
+        device: of everything.
     """
 
     length: int = 128
     d_model: int = 64
     n_layers: int = 2
     n_heads: int = 4
-    steps: int = 500
+    steps: int = 2000
     batch_size: int = 16
     learning_rate: float = 3e-3
     n_test: int = 128
+    device: Device = "cpu"
 
     def recipe(self, scale: Scale = "learned", n_slots: int | None = None) -> Recipe:
         """One training; without more words, of the Mosaic as it is published."""
@@ -93,7 +96,7 @@ class StoryMosaic:
 
     def trained(self, out: Path, recipe: Recipe, seed: int) -> Mosaic:
         """In evaluation mode; shared by the experiments of one folder."""
-        model = trained(out, recipe, seed).model.eval()
+        model = trained(out, recipe, seed, self.device).model.eval()
         assert isinstance(model, Mosaic)
         return model
 
@@ -151,7 +154,7 @@ def timescales(settings: StoryMosaic, seed: int, out: Path) -> Measured:
 def kept_by(model: Mosaic) -> Float[np.ndarray, "layers h"]:
     """What each contextual head keeps of its average from word to word."""
     leaks = [block.contextual.keys.get_parameter("leak").detach() for block in model.blocks]
-    return (-GAIN * torch.stack(leaks).abs()).exp().double().numpy()
+    return (-GAIN * torch.stack(leaks).abs()).exp().double().cpu().numpy()
 
 
 def persistent_bias(settings: PersistentBiasStudy, seed: int, out: Path) -> Measured:

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mnemoscope.contracts import Batch
+from mnemoscope.examination.subject.losses import input_device
 from mnemoscope.experiments.mosaics.arms import count
 from mnemoscope.experiments.mosaics.exchanging import DONORS, squared_errors
 from mnemoscope.experiments.mosaics.planetary_study import BIN, N_AHEAD, ORDERS, Orders, PlanetaryStudy
@@ -48,7 +49,7 @@ def planetary(settings: PlanetaryStudy, seed: int, out: Path) -> Measured:
     series: dict[str, Sequence[float]] = {"observations": _bins(torch.arange(settings.length) + 1.0)}
     for depth, orders in settings.arms():
         recipe, name = settings.recipe(depth, orders), f"{orders}_{depth}"
-        model = cast(Stack, trained(out, recipe, seed).model.eval())
+        model = cast(Stack, trained(out, recipe, seed, settings.device).model.eval())
         figures[f"{name}_parameters"] = float(count(model))
         errors, ahead = _foreseen(model, settings, orders)
         series |= {f"{name}: next": errors, f"{name}: ahead": ahead}
@@ -72,7 +73,7 @@ def _foreseen(model: Stack, settings: PlanetaryStudy, orders: Orders) -> tuple[l
     """Parts of the variance that are not explained: of the next observation, and of 25 that follow each context."""
     batch = _test(settings, orders)
     unit = float(np.var(batch.targets))
-    seen = torch.from_numpy(batch.inputs)
+    seen = torch.from_numpy(batch.inputs).to(input_device(model))
     ahead = [
         float((_rollout(model, seen[:, :n]) - seen[:, n : n + N_AHEAD]).square().mean()) / unit
         for n in _contexts(settings)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from mnemoscope.contracts.devices import Device
 from mnemoscope.memories.contextual import ContextualConfig
 from mnemoscope.memories.persistent import PersistentConfig
 from mnemoscope.models import MixerConfig, StackConfig, VectorsConfig
@@ -36,6 +37,7 @@ class PlanetaryStudy:
         n_test: sequences of the test.
         n_examined: sequences of the test of an examination; half as many fit its constants.
         fit_steps: at most, of one of them.
+        device: of everything.
     """
 
     depths: tuple[int, ...] = (1, 2, 3)
@@ -50,7 +52,8 @@ class PlanetaryStudy:
     learning_rate: float = 3e-3
     n_test: int = 128
     n_examined: int = 64
-    fit_steps: int = 12
+    fit_steps: int = 20
+    device: Device = "cpu"
 
     def __post_init__(self) -> None:
         fitting = all(width % HEAD_WIDTH == 0 and width > HEAD_WIDTH for width in self.widths)

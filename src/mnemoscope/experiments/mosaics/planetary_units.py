@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mnemoscope.contracts.devices import chosen_device
 from mnemoscope.examination import Budget
 from mnemoscope.experiments.examining import Choice, examine_subject, keep
 from mnemoscope.experiments.held_out import Data
@@ -22,9 +23,9 @@ from mnemoscope.tasks import build_task, task_rng
 from mnemoscope.tasks.planetary import Planetary
 
 DONOR_TITLES: Mapping[Donor, str] = {
-    "later": "same system later",
-    "orbits": "other orbits, same order",
-    "order": "same orbits, other order",
+    "later": "later",
+    "orbits": "other orbits",
+    "order": "other order",
 }
 
 
@@ -46,6 +47,7 @@ def examined(folder: Path, settings: PlanetaryStudy, depth: int) -> Examination:
     )
     sites = [site for i in range(depth) for site in (f"blocks.{2 * i}.mixer[heads]", f"blocks.{2 * i + 1}.mixer")]
     subject = of_run(folder, Data(), budget)
+    subject.model.to(chosen_device(settings.device))
     examination = examine_subject(subject, budget, Choice(sites=sites))
     keep(subject, examination, folder, "mnemoscope reproduce mosaic-planetary")
     return examination
@@ -77,7 +79,7 @@ def _unit(name: str) -> str:
     """What a site or a group is to a reader: "blocks.2.mixer[head 0]" is "layer 2, contextual unit 1"."""
     block = re.search(r"blocks\.(\d+)\.", name)
     if block is None:
-        return name
+        return "all units"
     head = re.search(r"\[head (\d+)\]", name)
     what = f"contextual unit {int(head[1]) + 1}" if head else "persistent units"
     what = "all contextual units" if name.startswith("heads of") else what
@@ -97,12 +99,12 @@ def exchange_harms(model: Stack, settings: PlanetaryStudy) -> list[float]:
 
 def exchange_maps(settings: PlanetaryStudy, series: Series) -> list[HeatMap]:
     """What it costs that a layer reads what it stored of another sky."""
-    rows = [f"{depth} deep, layer {i + 1}" for depth in settings.depths for i in range(depth)]
+    rows = [f"layer {i + 1} of {depth}" for depth in settings.depths for i in range(depth)]
     values = [np.array(series[f"new_{depth}: harms"]).reshape(depth, -1) for depth in settings.depths]
     return [
         HeatMap(
             title="A layer reads what it stored of another sky",
-            unit="rise of the variance not explained",
+            unit="variance not explained",
             rows=rows,
             columns=[DONOR_TITLES[donor] for donor in DONORS],
             values=np.concatenate(values).tolist(),

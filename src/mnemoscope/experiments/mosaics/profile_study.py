@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from mnemoscope.contracts.devices import Device
 from mnemoscope.experiments.mosaics.arms import Shape, mosaic_config, stack_config
 from mnemoscope.experiments.mosaics.language import Windows
 from mnemoscope.memories.attention import AttentionConfig
@@ -17,6 +18,7 @@ from mnemoscope.models import StackConfig
 from mnemoscope.models.mosaic import MosaicConfig
 from mnemoscope.tasks import StoriesConfig, build_task, task_rng
 from mnemoscope.training import Recipe, TrainConfig
+from mnemoscope.training.config import Precision
 
 Reader = Literal["mosaic", "learned", "rotary", "alibi"]
 TITLES: Mapping[Reader, str] = {
@@ -44,6 +46,8 @@ class ProfilesStudy:
         batch_size: windows a step.
         learning_rate: largest.
         n_windows: that profiles are means over, an even number; 5,000 is published.
+        precision: of the training.
+        device: of everything.
     """
 
     length: int = 128
@@ -54,6 +58,8 @@ class ProfilesStudy:
     batch_size: int = 16
     learning_rate: float = 3e-3
     n_windows: int = 1000
+    precision: Precision = "32-true"
+    device: Device = "cpu"
 
     def __post_init__(self) -> None:
         if self.length < 3 * LOSS_BIN or self.length % LOSS_BIN or self.times < 2:
@@ -88,6 +94,7 @@ class ProfilesStudy:
             eval_every=max(1, self.steps // 6),
             eval_sequences=64,
             checkpoint_every=max(1, self.steps // 4),
+            precision=self.precision,
             threads=1,
         )
         return Recipe(name=f"profiles-{reader}", model=reader_config(reader, shape), task=task, train=train)

@@ -24,6 +24,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mnemoscope.contracts.devices import Device
+from mnemoscope.examination.subject.losses import input_device
 from mnemoscope.experiments.gpu_hours import planned
 from mnemoscope.experiments.mosaics.arms import OTHERS, TITLES, Arm, Shape, arm_config, count
 from mnemoscope.experiments.mosaics.trained import run_folder, trained, validation_curve
@@ -57,6 +59,7 @@ class RegBenchStudy:
         learning_rate: largest.
         weight_decay: of matrices.
         max_string_length: letters of a string at most; 49 is published.
+        device: of everything.
     """
 
     arms: tuple[Arm, ...] = PAIR
@@ -70,6 +73,7 @@ class RegBenchStudy:
     learning_rate: float = 3e-3
     weight_decay: float = 0.1
     max_string_length: int = 49
+    device: Device = "cpu"
 
     def task(self, n_environments: int, held_out: str = "new") -> RegBenchConfig:
         """The data: `held_out` as in `RegBenchConfig`."""
@@ -115,7 +119,7 @@ def regbench(settings: RegBenchStudy, seed: int, out: Path) -> Measured:
         }
         for arm in settings.arms:
             recipe = settings.recipe(arm, n_environments)
-            model = trained(out, recipe, seed).model.eval()
+            model = trained(out, recipe, seed, settings.device).model.eval()
             name = f"{arm}_{n_environments}"
             figures[f"{name}_parameters"] = float(count(model))
             for which, test in tests.items():
@@ -150,7 +154,9 @@ def _scores(model: Model, test: _Test) -> dict[str, float]:
 
 @torch.no_grad()
 def _predictions(model: Model, inputs: Int[Tensor, "b t"]) -> NDArray[np.float64]:
-    return np.concatenate([model(part).double().softmax(-1).numpy() for part in inputs.split(CHUNK)])
+    device = input_device(model)
+    found = [model(part.to(device)).double().softmax(-1).cpu() for part in inputs.split(CHUNK)]
+    return torch.cat(found).numpy()
 
 
 def _baselines(settings: RegBenchStudy) -> dict[str, float]:
@@ -296,7 +302,7 @@ def _experiment(name: str, what: str, small: RegBenchStudy, paper: RegBenchStudy
 SMALL = RegBenchStudy()
 OTHERS_SMALL = RegBenchStudy(arms=OTHERS, environments=(100,), epochs=(60,))
 PAPER = RegBenchStudy(
-    epochs=(400, 400), n_held_out=500, d_model=128, n_heads=8, batch_size=32, learning_rate=5e-4
+    epochs=(400, 400), n_held_out=500, d_model=128, n_heads=8, batch_size=32, learning_rate=5e-4, device="auto"
 )
 
 REGBENCH = _experiment(

@@ -272,7 +272,7 @@ THREE_MOONS = Experiment(
     claims=CLAIMS,
     sizes={
         "small": ThreeMoonsStudy(),
-        "paper": ThreeMoonsStudy(training=MoonsTraining(batch_size=64), n_sequences=512, every=1),
+        "paper": ThreeMoonsStudy(training=MoonsTraining(batch_size=64, device="auto"), n_sequences=512, every=1),
     },
     measure=three_moons,
     trainings=trainings,

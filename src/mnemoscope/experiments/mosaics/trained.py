@@ -7,35 +7,39 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mnemoscope.contracts.devices import Device, chosen_device
 from mnemoscope.runs import RunDirectory
 from mnemoscope.training import Recipe, TrainedRun, load_recipe, load_run, train_recipe
 
 FOLDER = "mosaic-runs"
 
 
-def trained(out: Path, recipe: Recipe, seed: int) -> TrainedRun:
-    """The trained model of a recipe.
+def trained(out: Path, recipe: Recipe, seed: int, device: Device = "cpu") -> TrainedRun:
+    """The trained model of a recipe, on a device.
 
     Args:
         out: folder of all experiments.
         recipe: its name is that of the folder; its own seed does not count.
         seed: of the run.
+        device: where it is trained if it is not there yet, and where the model is put.
 
     Raises:
-        ValueError: the folder holds another recipe.
+        ValueError: the folder holds another recipe, or no such device is here.
         KeyboardInterrupt: a signal stopped the training; it goes on next time.
     """
-    recipe = replace(recipe, train=replace(recipe.train, seed=seed))
+    place, recipe = chosen_device(device), replace(recipe, train=replace(recipe.train, seed=seed))
     run = RunDirectory(run_folder(out, recipe.name, seed))
     if run.config_path.exists() and load_recipe(run.path) != recipe:
         raise ValueError(
             f"{run.path}: was trained by another recipe than {recipe.name}; name another --out folder, or remove it"
         )
     if not (run.manifest_path.exists() and run.read_manifest().exit_state == "finished"):
-        result = train_recipe(recipe, run.path, resume=run.begun, progress=False)
+        result = train_recipe(recipe, run.path, resume=run.begun, progress=False, device=str(place))
         if result.exit_state == "interrupted":
             raise KeyboardInterrupt
-    return load_run(run.path)
+    found = load_run(run.path)
+    found.model.to(place)
+    return found
 
 
 def run_folder(out: Path, name: str, seed: int) -> Path:

@@ -157,10 +157,14 @@ PAPER = replace(
     long_delay=64,
     longest_delay=256,
     persistent=2048,
-    steps=20_000,
-    learning_rate=3e-4,
+    steps=40_000,
+    batch_size=8,
+    learning_rate=2e-4,
+    precision="bf16-mixed",
+    device="auto",
 )
-"""Context, window and delays as published; width and depth are those of the first Memory Mosaics, for one GPU."""
+"""Context, window and delays as published; width and depth are those of the first Memory Mosaics, for one GPU, whose
+memory holds no batch of 16."""
 
 MOSAIC_V2 = Experiment(
     name="mosaic-v2",

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from mnemoscope.examination.subject.losses import input_device
 from mnemoscope.experiments.mosaics.arms import count
 from mnemoscope.memories import AttentionConfig, FeedForwardConfig, MosaicV2Config
 from mnemoscope.memories.mosaic_v2 import Level, MosaicV2
@@ -73,7 +74,7 @@ def v2_config(arm: V2Arm, shape: V2Shape) -> StackConfig:
 
 
 def without_long_level(model: Stack) -> Stack:
-    """A copy of a trained v2 whose long levels are gone, as where the source removes them; the rest is as it was.
+    """A copy of a trained v2, beside it, whose long levels are gone, as where the source removes them; no more differs.
 
     Raises:
         ValueError: a model without both levels in a block.
@@ -87,7 +88,7 @@ def without_long_level(model: Stack) -> Stack:
     kept = build(replace(model.config, mixers=tuple(map(_short_only, mixers))), 0)
     weights = model.state_dict()
     kept.load_state_dict({name: weights[name] for name in kept.state_dict()})
-    return kept.train(model.training)
+    return kept.to(input_device(model)).train(model.training)
 
 
 def levels_of(model: Stack) -> dict[str, Level]:

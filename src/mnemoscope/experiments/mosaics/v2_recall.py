@@ -21,6 +21,8 @@ import torch
 from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 
+from mnemoscope.contracts.devices import Device
+from mnemoscope.examination.subject.losses import input_device
 from mnemoscope.experiments.gpu_hours import planned
 from mnemoscope.experiments.mosaics.arms import count
 from mnemoscope.experiments.mosaics.trained import run_folder, trained, validation_curve
@@ -36,6 +38,7 @@ from mnemoscope.experiments.reproducing import Measured
 from mnemoscope.models import Model, Stack
 from mnemoscope.tasks import MqarConfig, build_task, task_rng
 from mnemoscope.training import Recipe, TrainConfig
+from mnemoscope.training.config import Precision
 from mnemoscope.training.lessons import Stage, Staged
 
 ARMS: tuple[V2Arm, ...] = ("v2", "v2_fixed", "v2_short", "rotary_convolved", "rotary")
@@ -65,6 +68,8 @@ class RecallStudy:
         batch_size: sequences a step.
         learning_rate: largest.
         n_test: sequences of a test.
+        precision: of the training.
+        device: of everything.
     """
 
     arms: tuple[V2Arm, ...] = ARMS
@@ -85,6 +90,8 @@ class RecallStudy:
     batch_size: int = 16
     learning_rate: float = 3e-3
     n_test: int = 128
+    precision: Precision = "32-true"
+    device: Device = "cpu"
 
     @property
     def shape(self) -> V2Shape:
@@ -121,6 +128,7 @@ class RecallStudy:
             eval_every=max(1, self.steps // 12),
             eval_sequences=32,
             checkpoint_every=max(1, self.steps // 4),
+            precision=self.precision,
             threads=1,
         )
         lesson = Staged(stages=tuple(Stage(task=self.task(length), until=until) for length, until in self.stages))
@@ -154,7 +162,8 @@ class Answers(NamedTuple):
 def answers(model: Model, task: MqarConfig, n_sequences: int) -> Answers:
     """What a model answers on the same sequences of the test split at every call."""
     batch = build_task(task).batch(task_rng(0, "test", 0), n_sequences, "test")
-    given = [model(part).argmax(-1) for part in torch.from_numpy(batch.inputs).split(CHUNK)]
+    device = input_device(model)
+    given = [model(part.to(device)).argmax(-1).cpu() for part in torch.from_numpy(batch.inputs).split(CHUNK)]
     asked = batch.about["distance"] >= 0
     return Answers((torch.cat(given).numpy() == batch.targets)[asked], batch.about["distance"][asked])
 
@@ -164,7 +173,7 @@ def recall(settings: RecallStudy, seed: int, out: Path) -> Measured:
     figures, series = dict[str, float](), dict[str, Sequence[float]]()
     for arm in settings.arms:
         recipe = settings.recipe(arm)
-        model = trained(out, recipe, seed).model.eval()
+        model = trained(out, recipe, seed, settings.device).model.eval()
         figures[f"{arm}_parameters"] = float(count(model))
         found, curves = _by_length(arm, model, settings)
         figures, series = figures | found, series | curves
@@ -233,7 +242,7 @@ def bandwidths(model: Stack, longest: int) -> dict[str, Sequence[float]]:
         most = max(2, min(longest, level.window or longest))
         pairs = torch.from_numpy(_counts(most))
         found[f"pairs: {name}"] = pairs.double().tolist()
-        for head, curve in enumerate(level.inverse_temperature(pairs)):
+        for head, curve in enumerate(level.inverse_temperature(pairs.to(input_device(model)))):
             found[f"beta: {name}, head {head + 1}"] = curve.double().tolist()
     return found
 

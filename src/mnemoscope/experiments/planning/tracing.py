@@ -1,7 +1,7 @@
 """What a forward pass, a training step and a decoded token of a model do, and what they hold; nothing is computed."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,7 @@ def trace(build: Builder, batch: int, tokens: int, config: TrainConfig) -> Trace
         tokens: of each.
         config: of the training; optimiser, clipping and precision count.
     """
-    with FakeTensorMode(), computing(config), Counting() as counting:
+    with FakeTensorMode(), _undrawn(), computing(config), Counting() as counting:
         model = build().train()
         weights = [*model.parameters(), *model.buffers()]
         counting.hold(*weights)
@@ -102,7 +102,7 @@ def trace(build: Builder, batch: int, tokens: int, config: TrainConfig) -> Trace
 
 def trace_decoding(build: Callable[[], Stack], tokens: int) -> Decoded:
     """Count one step of a stream that has read so many tokens."""
-    with FakeTensorMode(), torch.no_grad():
+    with FakeTensorMode(), _undrawn(), torch.no_grad():
         stack = build().eval()
         inputs, _ = _data(stack, 1, tokens)
         _, state = stack.prefill(inputs)
@@ -158,6 +158,17 @@ def loss_of(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     if targets.is_floating_point():
         return F.mse_loss(outputs, targets)
     return F.cross_entropy(outputs.flatten(0, 1).float(), targets.flatten())
+
+
+@contextmanager
+def _undrawn() -> Iterator[None]:
+    """Draws from a truncated normal are left out: torch looks at what it drew, and fake tensors have no values."""
+    draw = nn.init.trunc_normal_
+    nn.init.trunc_normal_ = lambda tensor, *_, **__: tensor
+    try:
+        yield
+    finally:
+        nn.init.trunc_normal_ = draw
 
 
 def _data(model: nn.Module, batch: int, tokens: int) -> tuple[Tensor, Tensor]:

@@ -110,7 +110,7 @@ def test_a_seed_trains_examines_and_exchanges(tmp_path: Path):
     (table,) = unit_tables(TINY, [result])
     assert len(table.rows) == len(result.texts["units_1"]) + len(units)
     (heat,) = reproduction_of(tiny, "small", [result], 1, "").heat_maps
-    assert heat.rows == ["1 deep, layer 1", "2 deep, layer 1", "2 deep, layer 2"]
+    assert heat.rows == ["layer 1 of 1", "layer 1 of 2", "layer 2 of 2"]
 
 
 def test_claims_name_figures_that_are_measured():

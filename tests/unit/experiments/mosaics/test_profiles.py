@@ -38,6 +38,16 @@ def test_retentions_are_those_a_key_is_made_with():
         retentions(build_model(TINY.recipe("rotary").model, 0))
 
 
+def test_published_windows_have_marks_and_a_bound_of_their_own():
+    small, paper = (MOSAIC_PROFILES.at(size) for size in ("small", "paper"))
+    assert [each.plots[1].marks for each in (small, paper)] == [
+        {"training length back": 256.0},
+        {"training length back": 1024.0},
+    ]
+    bounds = [{claim.figure: claim.least for claim in each.claims}["leak_rank"] for each in (small, paper)]
+    assert bounds == [0.642, 0.503]
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
     return reproduce(EXPERIMENT, 1, "small", tmp_path_factory.mktemp("profiles"), lambda line: None)

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from mnemoscope.experiments.mosaics.v2_levels import KINDS, MOSAIC_V2_LEVELS, PA
 from mnemoscope.experiments.published import find_experiment
 from mnemoscope.experiments.reproducing import reproduce
 from mnemoscope.experiments.reproduction_page import reproduction_of
+from mnemoscope.tasks import build_task, task_rng
 
 TINY = LevelsStudy(
     length=96, d_model=16, persistent=32, short_window=8, long_delay=2, longest_delay=6, steps=3, batch_size=2, n_test=8
@@ -34,6 +36,13 @@ def test_a_seed_says_what_each_kind_of_word_loses(tmp_path: Path):
     assert figures["gain"] == pytest.approx(figures["rotary_loss"] - figures["v2_loss"])
     assert figures["removed_loss"] != figures["v2_loss"]
     assert figures["v2_parameters"] == pytest.approx(figures["rotary_parameters"], rel=0.02)
+
+
+@pytest.mark.parametrize("size", ["small", "paper"])
+def test_windows_hold_words_of_every_kind(size: Literal["small", "paper"]):
+    settings = MOSAIC_V2_LEVELS.sizes[size]
+    batch = build_task(settings.task).batch(task_rng(0, "test", 0), settings.n_test, "test")
+    assert all(chosen.sum() > 500 for chosen in kinds_of(batch.about["distance"], settings).values())
 
 
 def test_bounds_are_the_published_ones():

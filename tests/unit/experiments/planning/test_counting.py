@@ -17,7 +17,11 @@ def stack_of(layout: str, d_model: int = 32) -> StackConfig:
     return StackConfig.of(layout, vocab_size=64, d_model=d_model)
 
 
-@pytest.mark.parametrize("layout", ["attention", "linear_attention", "mamba2", "attention(window=16), gated_delta"])
+V2 = "mosaic_v2(short_window=64, long_delay=4, longest_delay=8)"
+"""Its weights are drawn from a truncated normal."""
+
+
+@pytest.mark.parametrize("layout", ["attention", "linear_attention", "mamba2", "attention(window=16), gated_delta", V2])
 def test_flops_of_a_forward_pass_are_those_that_the_memories_count(layout: str):
     config = stack_of(layout)
     traced = trace(lambda: Stack(config), 2, 64, CONFIG)
