@@ -26,7 +26,10 @@ def main(command: str, runs: Path) -> int:
         ("compare", run, run),
         ("upgrade", run),
     ]
-    needs = [(("export", run, "--to", str(runs / "exported")), "mnemoscope[hf]"), (("serve", str(runs)), "mnemoscope[serve]")]
+    needs = [
+        (("export", run, "--to", str(runs / "exported")), "mnemoscope[hf]"),
+        (("serve", str(runs)), "mnemoscope[serve]"),
+    ]
     runs.mkdir(parents=True)
     problems = [f"{' '.join(words)}: {why}" for words in works if (why := _failure(command, words, runs))]
     problems += [f"{' '.join(words)}: {why}" for words, extra in needs if (why := _silent(command, words, runs, extra))]

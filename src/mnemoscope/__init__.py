@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mnemoscope.examination import Budget, assert_load_bearing, examine
     from mnemoscope.examination.geometry import examine_geometry
     from mnemoscope.examination.planning import plan
+    from mnemoscope.experiments.advising import advise
     from mnemoscope.experiments.examining import examine_run
     from mnemoscope.experiments.tracing import trace
     from mnemoscope.facade import report
@@ -29,6 +30,7 @@ _HOMES = {
     "Stack": "models",
     "StackConfig": "models",
     "TrainConfig": "training",
+    "advise": "experiments.advising",
     "assert_load_bearing": "examination",
     "build": "models",
     "examine": "examination",
@@ -52,6 +54,7 @@ __all__ = [  # in the order of `_HOMES`
     "Stack",
     "StackConfig",
     "TrainConfig",
+    "advise",
     "assert_load_bearing",
     "build",
     "examine",

@@ -67,9 +67,9 @@ def _remedies() -> list[tuple[str, str]]:
 
 
 def _recipes() -> list[tuple[str, str]]:
-    from mnemoscope.experiments.recipes import RECIPES
+    from mnemoscope.experiments.recipes import ALL_RECIPES
 
-    return [(name, f"{recipe.name}; {recipe.train.steps} steps") for name, recipe in RECIPES.items()]
+    return [(name, f"{recipe.name}; {recipe.train.steps} steps") for name, recipe in ALL_RECIPES.items()]
 
 
 def _trials() -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn, Union
 import tyro
 
 import mnemoscope
+from mnemoscope.cli.advise import Advise
 from mnemoscope.cli.bench import Bench
 from mnemoscope.cli.calibrate import Calibrate
 from mnemoscope.cli.compare import Compare
@@ -18,6 +19,7 @@ from mnemoscope.cli.examine import Examine
 from mnemoscope.cli.export import Export
 from mnemoscope.cli.fold import Fold
 from mnemoscope.cli.geometry import Geometry
+from mnemoscope.cli.import_config import ImportConfig
 from mnemoscope.cli.list import List
 from mnemoscope.cli.log import Log
 from mnemoscope.cli.lottery import Lottery
@@ -41,6 +43,7 @@ VERBS = (
     "examine",
     "trace",
     "compare",
+    "advise",
     "report",
     "log",
     "list",
@@ -56,6 +59,7 @@ VERBS = (
     "fold",
     "export",
     "geometry",
+    "import-config",
     "doctor",
     "plan",
     "upgrade",
@@ -68,6 +72,7 @@ Command = Union[  # noqa: UP007  # tyro reads the annotations of a Union
     Annotated[Examine, tyro.conf.subcommand("examine")],
     Annotated[Trace, tyro.conf.subcommand("trace")],
     Annotated[Compare, tyro.conf.subcommand("compare")],
+    Annotated[Advise, tyro.conf.subcommand("advise")],
     Annotated[Report, tyro.conf.subcommand("report")],
     Annotated[Log, tyro.conf.subcommand("log")],
     Annotated[List, tyro.conf.subcommand("list")],
@@ -83,6 +88,7 @@ Command = Union[  # noqa: UP007  # tyro reads the annotations of a Union
     Annotated[Fold, tyro.conf.subcommand("fold")],
     Annotated[Export, tyro.conf.subcommand("export")],
     Annotated[Geometry, tyro.conf.subcommand("geometry")],
+    Annotated[ImportConfig, tyro.conf.subcommand("import-config")],
     Annotated[Doctor, tyro.conf.subcommand("doctor")],
     Annotated[Plan, tyro.conf.subcommand("plan")],
     Annotated[Upgrade, tyro.conf.subcommand("upgrade")],

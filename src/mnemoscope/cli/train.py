@@ -31,6 +31,10 @@ class Train:
     seed: int | None = None
     """Another seed."""
 
+    settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = ()
+    """Other settings of the recipe, each OWNER.NAME=VALUE: train.weight_decay=0, masked_words.n_masks=8, or
+    *.initial_step_size=0.2 for everything that has such a setting."""
+
     remedies: str = ""
     """What is put on the model while it is trained, for instance "branch_dropout(strength=0.5)"; see `mnemoscope list
     remedies`."""
@@ -60,15 +64,19 @@ class Train:
         """Train; 0 if finished, 1 if a signal stopped it."""
         from mnemoscope.contracts.processes import launched
         from mnemoscope.experiments.recipes import find_recipe, treated_with, with_changes
+        from mnemoscope.experiments.settings import with_settings
+        from mnemoscope.experiments.watching.episodes import EpisodeTable
         from mnemoscope.models import reads_vectors
         from mnemoscope.training import train_recipe
         from mnemoscope.training.loggers import Mirror, parse_loggers
+        from mnemoscope.training.progress import is_headline
 
         if self.watch is not None and self.strategy == "fsdp":
             raise ValueError("--watch: runs the model, of which each process has a shard with fsdp; use --strategy ddp")
         recipe = with_changes(find_recipe(self.recipe), layout=self.layout, steps=self.steps, seed=self.seed)
-        recipe = treated_with(recipe, self.remedies, self.lesson, self.precision)
+        recipe = with_settings(treated_with(recipe, self.remedies, self.lesson, self.precision), self.settings)
         callbacks = [] if self.watch is None else [_watch(recipe, self.watch)]
+        callbacks += [EpisodeTable()] if recipe.lesson.kind == "episodic" else []
         with Mirror(self.out, loggers := parse_loggers(self.logger)) as mirror:
             callbacks = [*callbacks, mirror]
             result = train_recipe(
@@ -86,7 +94,8 @@ class Train:
             program = "mnemoscope" if here.count == 1 else "torchrun ... -m mnemoscope"
             print(f"stopped after step {result.step}; go on with: {program} {' '.join(_again())}")
             return 1
-        figures = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.validation.items())
+        shown = {name: value for name, value in result.validation.items() if is_headline(name)}
+        figures = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in shown.items())
         print(f"{self.out}: {result.step} steps in {result.seconds:.0f} s; {figures}")
         for config in loggers:
             print(f"{config.kind}: {config.shown(self.out)}")

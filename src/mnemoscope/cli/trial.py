@@ -81,7 +81,7 @@ class Trial:
 
     def _plan(self) -> "TrialPlan":
         from mnemoscope.contracts.written import parse_calls
-        from mnemoscope.experiments.recipes import RECIPES, find_recipe, with_changes
+        from mnemoscope.experiments.recipes import ALL_RECIPES, find_recipe, with_changes
         from mnemoscope.experiments.trials import TRIALS, plan_trial
         from mnemoscope.training.remedies import REMEDIES
 
@@ -89,7 +89,7 @@ class Trial:
             if self.remedies or self.together:
                 raise ValueError(f"trial: {self.recipe} has its own arms; leave out --remedies and --together")
             return _with_seeds(TRIALS[self.recipe](self.steps), self.seeds)
-        _check_name(self.recipe, [*RECIPES, *TRIALS])
+        _check_name(self.recipe, [*ALL_RECIPES, *TRIALS])
         recipe = with_changes(find_recipe(self.recipe), layout=None, steps=self.steps, seed=None)
         remedies = cast("tuple[Remedy, ...]", parse_calls("remedies", self.remedies, REMEDIES))
         return plan_trial(recipe, remedies, 5 if self.seeds is None else self.seeds, together=self.together)

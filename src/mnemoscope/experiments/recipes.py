@@ -10,6 +10,7 @@ from typing import cast
 from pydantic import TypeAdapter, ValidationError
 
 from mnemoscope.contracts.written import parse_calls
+from mnemoscope.experiments.atlas.recipes import SIZED_RECIPES, TINY_RECIPES
 from mnemoscope.models import StackConfig, parse_layout
 from mnemoscope.runs import describe
 from mnemoscope.runs.renamed import renamed_settings
@@ -64,8 +65,12 @@ RECIPES: Mapping[str, Recipe] = {
         task=RECALL,
         train=replace(RECALL_TRAINING, steps=900),
     ),
+    **TINY_RECIPES,
 }
-"""Small recipes that train in a minute or so on two CPU cores."""
+"""Small recipes that train in a minute or so on two CPU cores, those of ATLAS in some minutes."""
+
+ALL_RECIPES: Mapping[str, Recipe] = {**RECIPES, **SIZED_RECIPES}
+"""Those too that need a GPU."""
 
 
 def find_recipe(name_or_file: str) -> Recipe:
@@ -74,14 +79,14 @@ def find_recipe(name_or_file: str) -> Recipe:
     Raises:
         ValueError: an unknown name (with the nearest one), or a file that is not a recipe.
     """
-    if name_or_file in RECIPES:
-        return RECIPES[name_or_file]
+    if name_or_file in ALL_RECIPES:
+        return ALL_RECIPES[name_or_file]
     file = Path(name_or_file)
     if file.is_file():
         return _read(file)
-    close = difflib.get_close_matches(name_or_file, RECIPES, n=1)
+    close = difflib.get_close_matches(name_or_file, ALL_RECIPES, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
-    raise ValueError(f"no recipe and no file is called {name_or_file!r}{hint} recipes: {', '.join(RECIPES)}")
+    raise ValueError(f"no recipe and no file is called {name_or_file!r}{hint} recipes: {', '.join(ALL_RECIPES)}")
 
 
 def _read(file: Path) -> Recipe:

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from mnemoscope.contracts.written import nearest, with_options
 from mnemoscope.memories import MEMORIES
+from mnemoscope.memories.atlas_compat import AtlasCompatConfig
 from mnemoscope.memories.presets import PRESETS
 from mnemoscope.models.context import ContextConfig
 from mnemoscope.models.folded import FoldedConfig
@@ -82,8 +83,9 @@ def _composed(name: str, parts: Sequence[ast.expr], keywords: Sequence[ast.keywo
 
 
 def _configure(name: str, keywords: Sequence[ast.keyword]) -> MixerConfig:
-    if name == FoldedConfig.kind:
-        return with_options("layout", name, FoldedConfig(), keywords)
+    for beside in (AtlasCompatConfig, FoldedConfig):
+        if name == beside.kind:
+            return with_options("layout", name, beside(), keywords)
     if name not in MEMORIES and name not in PRESETS:
         raise ValueError(f"layout names an unknown memory {name!r}{nearest(name, [*MEMORIES, *PRESETS])}")
     return with_options("layout", name, PRESETS[name] if name in PRESETS else MEMORIES[name][0](), keywords)

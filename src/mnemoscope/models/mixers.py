@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from mnemoscope.contracts import ReadPoint
 from mnemoscope.memories import AnyMemoryConfig, AttentionConfig, GatedDeltaConfig, Memory, build_memory
+from mnemoscope.memories.atlas_compat import AtlasCompat, AtlasCompatConfig
 from mnemoscope.memories.parts import RmsNorm, require
 from mnemoscope.models.context import Context, ContextConfig
 from mnemoscope.models.folded import Folded, FoldedConfig
@@ -70,9 +71,10 @@ class SerialConfig:
 
 
 MixerConfig = Annotated[
-    AnyMemoryConfig | ContextConfig | FoldedConfig | ParallelConfig | SerialConfig, Field(discriminator="kind")
+    AnyMemoryConfig | AtlasCompatConfig | ContextConfig | FoldedConfig | ParallelConfig | SerialConfig,
+    Field(discriminator="kind"),
 ]
-"""A memory, what is left of one, or a composition of them."""
+"""A memory, what is left of one, one that breaks the contract on purpose, or a composition of them."""
 
 
 class ParallelState(NamedTuple):
@@ -85,7 +87,7 @@ class ParallelState(NamedTuple):
 class Branch(nn.Module):
     """One side of a parallel block: its mixer, its share of a convex gate, and what reaches the fusion."""
 
-    def __init__(self, inner: "Memory | Context | Folded | Parallel | Serial", gated: bool) -> None:
+    def __init__(self, inner: "Mixer", gated: bool) -> None:
         super().__init__()
         self.inner = inner
         if gated:
@@ -217,11 +219,16 @@ class Serial(nn.Module):
         return self.first.flops(batch, tokens) + self.second.flops(batch, tokens)
 
 
-def build_mixer(config: MixerConfig, d_model: int) -> Memory | Context | Folded | Parallel | Serial:
+Mixer = AtlasCompat | Context | Folded | Memory | Parallel | Serial
+
+
+def build_mixer(config: MixerConfig, d_model: int) -> Mixer:
     """The module of a mixer's configuration, initialised from torch's global generator."""
     match config:
         case ContextConfig():
             return Context(config, d_model)
+        case AtlasCompatConfig():
+            return AtlasCompat(config, d_model)
         case FoldedConfig():
             return Folded(config, d_model)
         case ParallelConfig():

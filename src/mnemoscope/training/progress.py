@@ -63,7 +63,7 @@ class Display:
             tokens_per_second: of training alone.
             seconds_left: until the last step, evaluations not counted.
         """
-        shown = {name: value for name, value in figures.items() if name not in ("learning_rate", "grad_norm")}
+        shown = {name: value for name, value in figures.items() if is_headline(name)}
         trained = {name: value for name, value in shown.items() if not name.startswith("validation")}
         self._bar.update(self._task, completed=step, figures=_line(trained, tokens_per_second))
         late = self._bar.disable and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
@@ -78,6 +78,13 @@ def bounds(task: Task) -> str:
     known = {"chance": task.chance_loss, "without history": task.memoryless_loss, "floor": task.floor_loss}
     named = [f"{name} {loss:.4f}" for name, loss in known.items() if loss is not None]
     return f"nats per scored {'token' if task.vocab_size else 'number'}: {', '.join(named)}" if named else ""
+
+
+def is_headline(name: str) -> bool:
+    """Whether a figure is shown: those of metrics, remedies and controls are many, and stand in the run directory."""
+    controls = ("train_", "validation_accuracy_", "validation_utility", "validation_specificity")
+    minor = name.startswith(controls) or name.endswith("_weighted") or name in ("learning_rate", "grad_norm")
+    return "." not in name and not minor
 
 
 def _line(figures: Mapping[str, float], tokens_per_second: float) -> str:

@@ -23,6 +23,7 @@ Scope = Callable[[Path], dict[str, Any]]
 GIVEN: dict[tuple[str, int], Scope] = {
     ("README.md", 0): scopes.of_model,
     ("README.md", 1): scopes.of_model,
+    ("advise.md", 0): scopes.of_run,
     ("design.md", 0): scopes.of_model,
     ("distributed.md", 0): scopes.of_run,
     ("folding.md", 0): scopes.of_stack,

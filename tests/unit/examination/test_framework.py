@@ -1,9 +1,10 @@
 import math
+from dataclasses import replace
 
 import pytest
 
-from mnemoscope.examination.judgement.framework import FRAMEWORK, advise
-from mnemoscope.examination.judgement.signs import FEWEST_POINTS, Evidence
+from mnemoscope.examination.judgement.framework import FRAMEWORK, advise, assess
+from mnemoscope.examination.judgement.signs import FEWEST_POINTS, Evidence, Settings
 from tests.unit.examination.commands import assert_runs
 from tests.unit.reporting.samples import decorative, memory
 
@@ -168,6 +169,35 @@ def test_rows_that_ask_for_nothing_can_be_left_out():
     assert advise(learning, fine=False) == []
 
 
-@pytest.mark.parametrize("row", [row for row in FRAMEWORK if row.command])
+@pytest.mark.parametrize("row", [row for row in FRAMEWORK if row.generic_command])
 def test_every_command_is_one_that_there_is(row):
-    assert_runs(row.command)
+    assert_runs(row.generic_command)
+
+
+def test_what_is_not_known_is_neither_held_nor_denied():
+    assert {each.finding.holds for each in assess(Evidence()) if each.row.number != 25} == {None}
+    assert all(each.finding.needs for each in assess(Evidence()))
+    known = assess(evidence(validation_accuracy=0.5))
+    missing = {each.row.number: each.finding.needs for each in known if each.finding.holds is None}
+    assert missing[4] == ("use", "rank")
+    assert 2 not in missing
+    (level,) = [each.finding.says for each in known if each.row.number == 2]
+    assert level == "held-out accuracy stays at 50.0%"
+
+
+def test_settings_decide_what_the_task_alone_does_not():
+    plain = Settings(weight_decay=0.0, learning_rate=3e-4, stablemax=False, orthogonal_gradient=0.0)
+    both = replace(plain, stablemax=True, orthogonal_gradient=0.5)
+    assert numbers(Evidence(task="language", settings=plain)) == set()
+    assert numbers(Evidence(task="language", settings=both)) == {21, 25}
+    assert numbers(Evidence(task="mathematics", settings=plain)) == {23}
+    assert numbers(Evidence(task="mathematics", settings=replace(plain, orthogonal_gradient=1.0))) == set()
+    assert numbers(Evidence(task="other", settings=plain)) == set()
+
+
+def test_one_condition_with_two_changes_is_one_suspect():
+    found = numbers(evidence(validation_accuracy=0.11, embedding_dimension_ratio=0.4, **DULL))
+    assert 3 in found
+    unused = Evidence(site=decorative(measures={}), metrics=log(validation_accuracy=0.11, hidden_dimension_ratio=0.4))
+    later = replace(unused, metrics=[row | {"step": 100 * row["step"]} for row in unused.metrics])
+    assert numbers(later) == {3}

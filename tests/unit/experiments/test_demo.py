@@ -9,7 +9,9 @@ from mnemoscope.examination import Budget
 from mnemoscope.experiments import demo, examining, held_out, recipes
 from mnemoscope.runs import RunDirectory
 from mnemoscope.tasks import TextConfig, build_task
+from mnemoscope.tasks.masked_words import MaskedWordsConfig
 from mnemoscope.training import load_recipe, train_recipe
+from mnemoscope.training.lessons import Episodic
 
 TINY = Budget(n_calibration=32, n_test=32, fit_steps=3, joint_fit_steps=2, windows=(1,), n_resamples=200)
 
@@ -44,6 +46,11 @@ def test_demo_shows_what_it_measured_and_takes_up_where_it_was(tmp_path: Path):
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_every_recipe_builds_and_trains_two_steps(name: str, tmp_path: Path):
     recipe = recipes.with_changes(recipes.find_recipe(name), layout=None, steps=2, seed=5)
+    if isinstance(recipe.lesson, Episodic):
+        recipe = replace(recipe, lesson=replace(recipe.lesson, eval_words=60))
+        assert isinstance(recipe.task, MaskedWordsConfig)
+        task = replace(recipe.task, text_length=16, n_storage=2, n_retrieval=2, n_masks=3)
+        recipe = replace(recipe, task=task, train=replace(recipe.train, batch_size=2, eval_sequences=2))
     train_recipe(recipe, tmp_path / "run", progress=False)
     assert load_recipe(tmp_path / "run") == recipe
 

@@ -23,6 +23,9 @@ Aim = Literal[
 ]
 """What somebody wants of a memory, which no measurement tells."""
 
+TaskKind = Literal["language", "mathematics", "other"]
+"""What rows of the framework tell apart; "other" is neither."""
+
 FEWEST_POINTS = 6
 PLATEAU = 0.02
 MOVED = 0.01
@@ -32,6 +35,16 @@ USED = frozenset({"load-bearing", "load-bearing (sole)", "load-bearing (shared)"
 UNUSED = frozenset({"decorative", "decorative (scale)", "starved", "constant-bias", "clock", "redundant", "local-only"})
 
 DIMENSION_RATIOS = ("embedding_dimension_ratio", "head_dimension_ratio", "hidden_dimension_ratio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Of a training, those that rows ask for; `orthogonal_gradient` is a strength, 0 for none."""
+
+    weight_decay: float
+    learning_rate: float
+    stablemax: bool
+    orthogonal_gradient: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +60,15 @@ class Evidence:
             `embedding_dimension_ratio`, `head_dimension_ratio`, `hidden_dimension_ratio`; `gradient_weight_cosine`,
             taken before gradients are cleared; `softmax_collapse`, of float32 softmax logits.
         task: what is learned; None where nobody says.
+        settings: of the training; None where nobody says.
         aims: what is wanted.
-        n_suspects: changes that other rows propose.
+        n_suspects: different changes that other rows propose.
     """
 
     site: SiteRecord | None = None
     metrics: Sequence[Mapping[str, float]] = ()
-    task: Literal["language", "mathematics"] | None = None
+    task: TaskKind | None = None
+    settings: Settings | None = None
     aims: frozenset[Aim] = frozenset()
     n_suspects: int = 0
 
@@ -132,17 +147,16 @@ class Evidence:
 
 def fell(
     evidence: Evidence, name: str, start: float, end: float, *, within: float = math.inf, over: float = 0
-) -> tuple[float, float] | None:
-    """The steps between which a quantity fell from at least `start` to at most `end`, in such a time; else None."""
+) -> list[tuple[float, float]]:
+    """All pairs of steps between which a quantity fell from at least `start` to at most `end`, in such a time."""
     points = evidence.series(name)
-    falls = [
+    return [
         (first, last)
         for first, high in points
         if high >= start
         for last, low in points
         if last > first and low <= end and over <= last - first <= within
     ]
-    return falls[0] if falls else None
 
 
 def risen_by(evidence: Evidence, step: float, name: str = "validation_accuracy") -> bool | None:

@@ -1,149 +1,262 @@
-"""What the conditions of the decision framework look for: each gives its evidence in words, or nothing."""
+"""What the conditions of the decision framework look for: each gives a finding, with its evidence in words."""
 
+import math
 from collections.abc import Callable
+from typing import TypeAlias
 
-from mnemoscope.examination.judgement.signs import MOVED, Aim, Evidence, fell, first_step, risen_by
+from mnemoscope.examination.judgement.findings import Finding, all_of, any_of, judged, untold
+from mnemoscope.examination.judgement.signs import MOVED, USED, Aim, Evidence, TaskKind, fell, first_step, risen_by
 
-ACCURACY = "validation_accuracy"
+Symptom: TypeAlias = Callable[[Evidence], Finding]
+
+ACCURACY, DIMENSION = "validation_accuracy", "embedding_dimension_ratio"
 SOLVED = 0.99
 """A plateau above is no plateau to leave."""
 
+FULL_RANK = 0.8
+"""Of the rank that a state can have; a Gaussian square matrix has about as much."""
 
-def climbing(e: Evidence) -> str:
+
+def climbing(e: Evidence) -> Finding:
     """Held-out accuracy goes on rising."""
     change = e.change(ACCURACY)
-    return f"held-out accuracy still gains {change:.1%}" if change is not None and change > MOVED else ""
+    return (
+        untold("accuracy") if change is None else judged(change > MOVED, f"held-out accuracy changes by {change:+.1%}")
+    )
 
 
-def plateau_between(e: Evidence, low: float, high: float) -> str:
+def plateau_between(e: Evidence, low: float, high: float) -> Finding:
     """Held-out accuracy stays at a level between two."""
-    level = e.plateau()
-    return f"held-out accuracy stays at {level:.1%}" if level is not None and low <= level <= high else ""
+    late, level = e.later_half(ACCURACY), e.plateau()
+    if late is None:
+        return untold("accuracy")
+    if level is None:
+        return judged(False, f"held-out accuracy moves between {min(late):.1%} and {max(late):.1%}")
+    return judged(low <= level <= high, f"held-out accuracy stays at {level:.1%}")
 
 
-def ratios(e: Evidence) -> str:
-    """Effective dimensions in words."""
-    return ", ".join(f"{name.replace('_', ' ')} {value:.0%}" for name, value in e.dimension_ratios.items())
+def ratios(e: Evidence, holds: Callable[[list[float]], bool]) -> Finding:
+    """Effective dimensions of which something holds."""
+    measured = e.dimension_ratios
+    says = ", ".join(f"{name.replace('_', ' ')} {value:.0%}" for name, value in measured.items())
+    return judged(holds(list(measured.values())), says) if measured else untold("dimensions")
 
 
-def collapsed(e: Evidence) -> str:
+def used(e: Evidence, wanted: bool) -> Finding:
+    """The memory does something, or does nothing."""
+    if e.is_used is None:
+        return untold("use")
+    return judged(e.is_used is wanted, "the memory is used" if e.is_used else "the memory is not used")
+
+
+def collapsed(e: Evidence) -> Finding:
     """A plateau at 10 to 12 % with an effective dimension that is nearly nothing."""
-    level = plateau_between(e, 0.10, 0.12)
-    return f"{level}, {ratios(e)}" if level and any(r < 0.10 for r in e.dimension_ratios.values()) else ""
+    return all_of([plateau_between(e, 0.10, 0.12), ratios(e, lambda shares: min(shares) < 0.10)])
 
 
-def utility_not_found(e: Evidence) -> str:
+def utility_not_found(e: Evidence) -> Finding:
     """A plateau at 10 to 12 % with sound dimensions and a memory that does nothing."""
-    level, measured = plateau_between(e, 0.10, 0.12), e.dimension_ratios
-    holds = level and measured and min(measured.values()) >= 0.30 and e.is_used is False
-    return f"{level}, {ratios(e)}, the memory is not used" if holds else ""
+    sound = ratios(e, lambda shares: min(shares) >= 0.30)
+    return all_of([plateau_between(e, 0.10, 0.12), sound, used(e, False)])
 
 
-def at_capacity(e: Evidence) -> str:
+def at_capacity(e: Evidence) -> Finding:
     """A plateau with a memory that is used and full."""
-    level, logged = plateau_between(e, 0.20, SOLVED), e.last("memory_rank_share")
+    logged = e.last("memory_rank_share")
     rank = e.measured("state_share") if logged is None else logged
-    holds = level and rank is not None and rank >= 0.8 and e.is_used
-    return f"{level}, the memory is used and has {rank:.0%} of its rank" if holds else ""
+    full = untold("rank") if rank is None else judged(rank >= FULL_RANK, f"the memory has {rank:.0%} of its rank")
+    return all_of([plateau_between(e, 0.20, SOLVED), used(e, True), full])
 
 
-def gate(low: float, high: float, holds: Callable[[Evidence], bool]) -> Callable[[Evidence], str]:
-    """A raw gate between two values, where the rest holds too."""
+def gate(low: float, high: float, objection: Callable[[Evidence], str] = lambda _: "") -> Symptom:
+    """A raw gate between two values, unless something better is known, in words."""
 
-    def found(e: Evidence) -> str:
+    def found(e: Evidence) -> Finding:
         gate = e.raw_gate
-        return f"raw gate {gate:.2f}" if gate is not None and low <= gate <= high and holds(e) else ""
+        if gate is None:
+            return untold("gate")
+        objected = objection(e)
+        within = low <= gate <= high
+        says = f"raw gate {gate:.2f}, but {objected}" if within and objected else f"raw gate {gate:.2f}"
+        return judged(within and not objected, says)
 
     return found
 
 
-def not_learning_when(e: Evidence) -> str:
+def unused(e: Evidence) -> str:
+    """What speaks against calling an open gate healthy."""
+    return "the memory is not used" if e.is_used is False else ""
+
+
+def known_used(e: Evidence) -> str:
+    """What speaks against calling a shut gate a bypass."""
+    return f"the verdict is {e.verdict}" if e.verdict in USED else ""
+
+
+def judged_already(e: Evidence) -> str:
+    """What says more than an open gate."""
+    return "" if e.verdict is None else f"the verdict is {e.verdict}"
+
+
+def not_learning_when(e: Evidence) -> Finding:
     """A plateau with a healthy gate and a memory that does nothing, or nothing of its own."""
-    level, gate = plateau_between(e, 0.0, SOLVED), e.raw_gate
-    idle = e.is_used is False or e.surely_positive("memory_specificity") is False
-    holds = level and gate is not None and 0.2 <= gate <= 0.6 and idle
-    return f"{level}, raw gate {gate:.2f}, utility or specificity not above two standard errors" if holds else ""
+    healthy = gate(0.2, 0.6)(e)
+    return all_of([plateau_between(e, 0.0, SOLVED), healthy, any_of([used(e, False), unspecific(e)])])
 
 
-def loss(low: float, high: float) -> Callable[[Evidence], str]:
+def unspecific(e: Evidence) -> Finding:
+    """The memory of another sequence does as well."""
+    return above_noise(e, "memory_specificity", "specificity", untold("specificity"))
+
+
+def above_noise(e: Evidence, name: str, word: str, unknown: Finding) -> Finding:
+    """Holds where a mean is not above two standard errors."""
+    sure = e.surely_positive(name)
+    if sure is None:
+        return unknown
+    return judged(not sure, f"{word} {'above' if sure else 'not above'} two standard errors ({e.last(name):.3f})")
+
+
+def loss(low: float, high: float) -> Symptom:
     """A loss that changes by a fraction between two."""
 
-    def found(e: Evidence) -> str:
+    def found(e: Evidence) -> Finding:
         change = e.relative_change("loss")
-        return f"loss changes by {change:+.1%}" if change is not None and low <= change <= high else ""
+        return untold("loss") if change is None else judged(low <= change <= high, f"loss changes by {change:+.1%}")
 
     return found
 
 
-def unstable(e: Evidence) -> str:
+def unstable(e: Evidence) -> Finding:
     """A loss that rises or is not a number, or a memory that grows."""
-    logged = [row["loss"] for row in e.metrics if "loss" in row]
+    if any(not math.isfinite(row["loss"]) for row in e.metrics if "loss" in row):
+        return judged(True, "the loss was not a number")
     growth = e.series("memory_norm")
-    if len(logged) > len(e.series("loss")):
-        return "the loss was not a number"
     if len(growth) > 1 and growth[-1][1] > 2 * growth[len(growth) // 2][1] > 0:
-        return f"the memory's norm grew from {growth[len(growth) // 2][1]:.3g} to {growth[-1][1]:.3g}"
-    return loss(MOVED, float("inf"))(e)
+        return judged(True, f"the memory's norm grew from {growth[len(growth) // 2][1]:.3g} to {growth[-1][1]:.3g}")
+    return loss(MOVED, math.inf)(e)
 
 
-def grokking(e: Evidence) -> str:
-    """Dimensions that fall slowly once accuracy has risen."""
-    steps = fell(e, "embedding_dimension_ratio", 0.75, 0.35, over=10_000)
-    return f"fell from step {steps[0]:.0f} to {steps[1]:.0f}" if steps and risen_by(e, steps[0]) else ""
+def grokking(e: Evidence) -> Finding:
+    """Dimensions that fall slowly once accuracy has risen: of all such falls, the one that began last."""
+    falls = fell(e, DIMENSION, 0.75, 0.35, over=10_000)
+    return falling(e, max(falls, default=None), lambda steps: risen_by(e, steps[0]))
 
 
-def collapsing(e: Evidence) -> str:
-    """Dimensions that fall fast before accuracy has risen."""
-    steps = fell(e, "embedding_dimension_ratio", 0.5, 0.1, within=1_500)
-    return f"fell from step {steps[0]:.0f} to {steps[1]:.0f}" if steps and risen_by(e, steps[1]) is False else ""
+def collapsing(e: Evidence) -> Finding:
+    """Dimensions that fall fast before accuracy has risen: of all such falls, the one that ended first."""
+    falls = fell(e, DIMENSION, 0.5, 0.1, within=1_500)
+
+    def unrisen(steps: tuple[float, float]) -> bool | None:
+        risen = risen_by(e, steps[1])
+        return None if risen is None else not risen
+
+    return falling(e, min(falls, key=lambda steps: steps[1], default=None), unrisen)
 
 
-def no_signal(e: Evidence) -> str:
+def falling(
+    e: Evidence, steps: tuple[float, float] | None, timed: Callable[[tuple[float, float]], bool | None]
+) -> Finding:
+    """A fall of the embedding's effective dimension, at a time at which accuracy says what it must."""
+    if len(e.series(DIMENSION)) < 2:
+        return untold("dimensions")
+    if steps is None:
+        return judged(False, f"no such fall of the embedding's dimension, now {e.last(DIMENSION):.0%} of the width")
+    says, right = f"the embedding's dimension fell from step {steps[0]:.0f} to {steps[1]:.0f}", timed(steps)
+    if right is None:
+        return untold("accuracy", says=says)
+    return judged(right, says if right else f"{says}, but held-out accuracy does not fit")
+
+
+def no_signal(e: Evidence) -> Finding:
     """A gradient with no component along the weights."""
     cosine = e.last("gradient_weight_cosine")
-    return f"cosine {cosine:.2g}" if cosine is not None and abs(cosine) < 1e-6 else ""
+    return untold("cosine") if cosine is None else judged(abs(cosine) < 1e-6, f"cosine {cosine:.2g}")
 
 
-def softmax_collapse(e: Evidence) -> str:
+def softmax_collapse(e: Evidence) -> Finding:
     """A softmax that is one everywhere, in mathematics."""
     share = e.last("softmax_collapse")
-    return f"{share:.0%} of positions" if share is not None and share >= 0.99 and e.task == "mathematics" else ""
+    seen = untold("collapse") if share is None else judged(share >= 0.99, f"{share:.0%} of positions")
+    return all_of([seen, task("mathematics")(e)])
 
 
-def inactive(e: Evidence) -> str:
+def inactive(e: Evidence) -> Finding:
     """A memory that hardly changes."""
     update = e.last("memory_relative_update")
-    return f"relative update {update:.2g}" if update is not None and update < 1e-3 else ""
+    return untold("update") if update is None else judged(update < 1e-3, f"relative update {update:.2g}")
 
 
-def wanted(aim: Aim) -> Callable[[Evidence], str]:
+def wanted(aim: Aim) -> Symptom:
     """Somebody asked for it."""
-    return lambda e: f"asked for: {aim}" if aim in e.aims else ""
+    return lambda e: judged(True, f"asked for: {aim}") if aim in e.aims else untold("wish")
 
 
-def task(task: str) -> Callable[[Evidence], str]:
+def task(kind: TaskKind) -> Symptom:
     """The task is of a kind."""
-    return lambda e: f"the task is {task}" if e.task == task else ""
+
+    def found(e: Evidence) -> Finding:
+        said = "neither of language nor of mathematics" if e.task == "other" else e.task
+        return untold("task") if e.task is None else judged(e.task == kind, f"the task is {said}")
+
+    return found
 
 
-def ignored(e: Evidence) -> str:
+def unlike_language(e: Evidence) -> Finding:
+    """A task of language, trained with other settings than the guide's for it."""
+    s = e.settings
+    if s is None:
+        return task("language")(e)
+    others = {
+        f"weight decay {s.weight_decay:g}": s.weight_decay != 0,
+        f"learning rate {s.learning_rate:g}": not math.isclose(s.learning_rate, 3e-4),
+        "StableMax": s.stablemax,
+        f"orthogonal gradients {s.orthogonal_gradient:g}": s.orthogonal_gradient != 0,
+    }
+    differing = [name for name, differs in others.items() if differs]
+    return all_of([task("language")(e), judged(bool(differing), ", ".join(differing) or "the settings are those")])
+
+
+def unlike_mathematics(e: Evidence) -> Finding:
+    """A task of mathematics, trained with nothing that makes it generalise."""
+    s = e.settings
+    if s is None:
+        return task("mathematics")(e)
+    helps = {
+        f"weight decay {s.weight_decay:g}": s.weight_decay >= 0.1,
+        "StableMax": s.stablemax,
+        f"orthogonal gradients {s.orthogonal_gradient:g}": s.orthogonal_gradient == 1,
+    }
+    there = [name for name, is_there in helps.items() if is_there]
+    says = ", ".join(there) or "neither weight decay of 0.1, nor StableMax, nor orthogonal gradients of strength 1"
+    return all_of([task("mathematics")(e), judged(not there, says)])
+
+
+def ignored(e: Evidence) -> Finding:
     """A memory whose utility is not above noise."""
-    return "utility not above two standard errors" if e.surely_positive("memory_utility") is False else ""
+    return above_noise(e, "memory_utility", "utility", untold("utility"))
 
 
-def grokked(e: Evidence) -> str:
+def grokked(e: Evidence) -> Finding:
     """Held-out data learned long after the training data."""
+    if not e.series("accuracy") or not e.series(ACCURACY):
+        return untold("accuracy")
     fitted, general = first_step(e, "accuracy", 0.99), first_step(e, ACCURACY, 0.9)
-    holds = fitted is not None and general is not None and general >= 5 * fitted
-    return f"training fitted at step {fitted:.0f}, held-out data at {general:.0f}" if holds else ""
+    if fitted is None or general is None:
+        return judged(False, f"accuracy has not reached {'99 % in training' if fitted is None else '90 % held out'}")
+    return judged(general >= 5 * fitted, f"training fitted at step {fitted:.0f}, held-out data at {general:.0f}")
 
 
-def early(e: Evidence) -> str:
+def early(e: Evidence) -> Finding:
     """A plateau before the step at which the guide saw plateaus end."""
     level, step = plateau_between(e, 0.0, SOLVED), e.last_step
-    return f"{level}, at step {step:.0f}" if level and step is not None and step < 13_000 else ""
+    return level if step is None else all_of([level, judged(step < 13_000, f"at step {step:.0f}")])
 
 
-def several(e: Evidence) -> str:
-    """More than one change is proposed."""
-    return f"{e.n_suspects} changes are proposed" if e.n_suspects > 1 else ""
+def several(e: Evidence) -> Finding:
+    """More than one change is proposed, or two that are easily taken for each other are on."""
+    proposed = judged(e.n_suspects > 1, f"changes proposed: {e.n_suspects}")
+    if e.settings is None:
+        return proposed if proposed.holds else untold("settings", says=proposed.says)
+    both = e.settings.stablemax and e.settings.orthogonal_gradient > 0
+    return any_of([proposed, judged(both, "StableMax and orthogonal gradients are on together" if both else "")])

@@ -3,7 +3,8 @@
     rank = exp(H(s / sum s)),  s the singular values of one state matrix, H the entropy in nats
 
 as the mean over sequences, and over heads where a state has several matrices. The matrix is the last two axes of a
-state after its last token: keys by values, slots by word, channels by order.
+state after its last token: keys by values, slots by word, channels by order. The share is the rank over the smaller
+side.
 
 What it says: whether a memory holds one thing or many. How to read it: 1 is a single direction; a Gaussian square
 matrix reaches about 0.8 of its width, so the width is not to be expected. Use is not necessity: a full memory may be
@@ -47,3 +48,10 @@ def memory_rank(state: Float[Tensor, "b *s"]) -> float | None:
     share = values / torch.where(total > 0, total, 1.0)
     rank = (-torch.special.xlogy(share, share).sum(-1)).exp()
     return float(torch.where(total.squeeze(-1) > 0, rank, 0.0).mean())
+
+
+@torch.no_grad()
+def memory_rank_share(state: Float[Tensor, "b *s"]) -> float | None:
+    """`memory_rank` over the smaller side of the state's matrices, in [0, 1]; None where the state is no matrix."""
+    rank = memory_rank(state)
+    return None if rank is None else rank / min(state.shape[-2:])

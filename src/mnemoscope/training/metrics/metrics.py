@@ -8,12 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mnemoscope.training.metrics.config import MetricsConfig
+from mnemoscope.training.metrics.as_published import as_published
+from mnemoscope.training.metrics.config import AS_PUBLISHED, MetricsConfig
 from mnemoscope.training.metrics.effective_dimension import effective_dimension
 from mnemoscope.training.metrics.gradient_weight_cosine import GradientWeightCosine, gradient_weight_cosine
 from mnemoscope.training.metrics.grokking_phase import PHASES, GrokkingPhase
 from mnemoscope.training.metrics.observing import Observation, observing
-from mnemoscope.training.metrics.sites import AT_POINTS, gate_figures, point_figures, point_names
+from mnemoscope.training.metrics.sites import AT_POINTS, gate_figures, memory_gates, point_figures, point_names
 from mnemoscope.training.metrics.softmax_collapse import softmax_collapse
 
 
@@ -115,6 +116,10 @@ class Metrics:
             dimensions = _dimension_figures(observation, logits.shape[-1])
             self._dimension = _dimension_of_embedding(dimensions)
             found |= dimensions
+        if AS_PUBLISHED in self.config.names:
+            gates = [seen for calls in memory_gates(self.model, observation).values() for seen in calls]
+            published = as_published(observation, gates, logits)
+            found |= {f"{AS_PUBLISHED}.{name}": value for name, value in published.items()}
         return found if self.config.detail else {name: value for name, value in found.items() if _is_whole(name)}
 
     def evaluated(self, step: int, held_out_accuracy: float, train_accuracy: float | None = None) -> dict[str, float]:

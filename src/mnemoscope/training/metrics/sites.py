@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from mnemoscope.contracts import announced_role
 from mnemoscope.training.metrics.attention_saturation import attention_saturation
-from mnemoscope.training.metrics.memory_rank import memory_rank
+from mnemoscope.training.metrics.config import AS_PUBLISHED
+from mnemoscope.training.metrics.memory_rank import memory_rank, memory_rank_share
 from mnemoscope.training.metrics.observing import Observation, Seen
 from mnemoscope.training.metrics.raw_gate import effective_gate, raw_gate, ungated
 from mnemoscope.training.metrics.state_magnitude import relative_update, state_norm
@@ -16,7 +17,10 @@ Measure = Callable[[Tensor], float | None]
 
 AT_POINTS: Mapping[str, tuple[str, Mapping[str, Measure]]] = {
     "state_magnitude": ("state", {"norm": state_norm, "relative_update": relative_update}),
-    "memory_rank": ("state", {"mean": lambda states: memory_rank(states[:, -1])}),
+    "memory_rank": (
+        "state",
+        {"mean": lambda states: memory_rank(states[:, -1]), "share": lambda states: memory_rank_share(states[:, -1])},
+    ),
     "attention_saturation": ("addressing", {"share": attention_saturation}),
 }
 """Metrics of one read point: its name, and the figures that are taken of what it announced."""
@@ -28,7 +32,15 @@ def point_names(metrics: Iterable[str]) -> set[str]:
     """The read points that some metrics need."""
     names = set[str]()
     for metric in metrics:
-        names |= OF_GATES if metric == "raw_gate" else {AT_POINTS[metric][0]} if metric in AT_POINTS else set()
+        names |= (
+            {"gate"}
+            if metric == AS_PUBLISHED
+            else OF_GATES
+            if metric == "raw_gate"
+            else {AT_POINTS[metric][0]}
+            if metric in AT_POINTS
+            else set()
+        )
     return names
 
 
@@ -46,9 +58,14 @@ def point_figures(metric: str, observation: Observation) -> dict[str, float]:
     return figures
 
 
+def memory_gates(model: nn.Module, observation: Observation) -> dict[str, list[Seen]]:
+    """Calls of the gates of memories, by the site."""
+    return {site: calls for site, calls in observation.points["gate"].items() if calls and _is_memory(model, site)}
+
+
 def gate_figures(model: nn.Module, observation: Observation) -> dict[str, float]:
     """Figures of the gates of memories: of all their values together, then of each site."""
-    gates = {site: calls for site, calls in observation.points["gate"].items() if calls and _is_memory(model, site)}
+    gates = memory_gates(model, observation)
     if not gates:
         return {}
     figures = _statistics("", [seen for calls in gates.values() for seen in calls])

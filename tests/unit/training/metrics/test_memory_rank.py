@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mnemoscope.training.metrics import memory_rank
+from mnemoscope.training.metrics.memory_rank import memory_rank_share
 
 
 def test_by_hand():
@@ -31,3 +32,9 @@ def test_against_singular_values(shape: tuple[int, ...]):
 @pytest.mark.parametrize("shape", [(2, 16), (2, 3, 16), (2, 16, 2)])
 def test_what_is_no_matrix_has_no_rank(shape: tuple[int, ...]):
     assert memory_rank(torch.ones(shape)) is None
+
+
+def test_the_share_is_of_the_smaller_side():
+    states = torch.randn(3, 6, 16, generator=torch.Generator().manual_seed(0))
+    assert memory_rank_share(states) == memory_rank(states) / 6
+    assert memory_rank_share(torch.ones(3, 4)) is None

@@ -96,6 +96,7 @@ def test_names_are_stable():
             "gradient_weight_cosine.after",
             "gradient_weight_cosine.before",
             "memory_rank.mean",
+            "memory_rank.share",
             "raw_gate.branch_share",
             "raw_gate.dead",
             "raw_gate.effective",

@@ -1,0 +1,110 @@
+"""What the guide says of each row of its decision framework, and what this project found, with where that is written.
+
+A figure stands here only with its source: `results/` and `LOG.md` of this project, or "pilot" for measurements made
+once, on one seed, before the project began. Where nothing was measured, that is said.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Said(NamedTuple):
+    """One row, by its number."""
+
+    guide: str
+    here: str
+
+
+_CPU = "results/2026-11-21-reproduce-cpu.md"
+_COLLAPSE = f"reproduce head-collapse, {_CPU}"
+_PILOT_GATE = (
+    "pilot with the guide's settings: the raw gate fell to .13 while its floored mean read .38, and the memory gave "
+    "nothing (held-out accuracy .192 with it, .192 after a reset)"
+)
+_WRITES = (
+    f"a memory written under no gradient recalls .812 where one written with it recalls .996, at the same capacity and "
+    f"steps (reproduce detached-writes, {_CPU}): see first whether the write has a gradient"
+)
+_UNMEASURED = "not measured here"
+
+SAID: Mapping[int, Said] = {
+    1: Said(
+        "climbing steadily: keep parameters, let it train longer",
+        "the guide's 90 % is accuracy on the texts that were trained on, without a control; here it is held-out",
+    ),
+    2: Said(
+        "embedding collapse: StableMax is the sole cause, PerpGrad adds to it; turn both off",
+        "StableMax collapses the output head of a plain language model without any memory: .33 of the width tied, .26 "
+        "untied, cross-entropy .73 and .67, while the untied embedding stays at .89; full PerpGrad is at .07 after 150 "
+        f"steps and gives directions back (.41 after 600) ({_COLLAPSE})",
+    ),
+    3: Said(
+        "memory utility not discovered: A force its use (retrieval floor .5, longer phase 1, retrieval weight 10), or "
+        "B learn faster (init_eta .2, init_alpha .95, reset each episode)",
+        f"10 to 12 % is below what words reach without any memory (.16 to .20, pilot); {_WRITES}",
+    ),
+    4: Said(
+        "the memory is used but may have a capacity limit: d_key, poly_degree",
+        "element-wise powers have rank 2 d + 1 only, monomials of degree 2 have (d + 1)(d + 2) / 2 (16 channels: 33 "
+        "and 153); degree 2 trained slower than the identity in a pilot of 400 steps (accuracy .37)",
+    ),
+    5: Said(
+        "gates at 30 to 60 %: the memory's path is available",
+        "an open gate is no use: in a pilot with the guide's settings a raw gate of .36 stood before a memory that "
+        "gave nothing (held-out accuracy .192 with it, .192 after a reset)",
+    ),
+    6: Said("gates below 10 %: the memory is bypassed, raise the floors", _PILOT_GATE),
+    7: Said("gates above 90 %: the model relies on its memory too much; no change is given", _UNMEASURED),
+    8: Said(
+        "accuracy stays with healthy gates: it does not learn when to use the memory; longer phase 1, higher floor",
+        _WRITES,
+    ),
+    9: Said("the loss decreases steadily: it learns", "says nothing of a memory: models without one learn too"),
+    10: Said("the loss increases: potential instability", _UNMEASURED),
+    11: Said("the loss is flat: another learning rate, or longer training", _UNMEASURED),
+    12: Said("80 to 30 % over 10,000 steps after accuracy rose: grokking, go on", _UNMEASURED),
+    13: Said(
+        "78 to 0.4 % within 1,500 steps before accuracy rose: collapse",
+        f"full PerpGrad falls to .07 of the width within 150 steps and its accuracy still climbs to .19 ({_COLLAPSE}): "
+        "a fall alone is no verdict",
+    ),
+    14: Said(
+        "cosine 0: starved of signal; above 0.3: healthy",
+        "in the guide's code gradients are cleared before the cosine is taken, so that it is always 0; plain language "
+        "models lie at -.005 to -.1 (pilot)",
+    ),
+    15: Said(
+        "softmax collapse at 100 %: in mathematics, StableMax or PerpGrad",
+        "modular addition is generalised with PerpGrad by epoch 100 to 150, with AdamW alone not by epoch 300 "
+        f"(reproduce perpgrad, {_CPU})",
+    ),
+    16: Said("memory_magnitude flat: the memory is inactive; raise init_eta, lower init_alpha", _UNMEASURED),
+    17: Said(
+        "init_alpha near 1 retains, .9 responds; init_eta higher learns faster; poly_degree is more expressive",
+        "in the guide's code these only start: nothing trains them; init_eta acts at half its value there",
+    ),
+    18: Said(
+        "more storage_samples store more, more retrieval_samples practise more, a reset isolates episodes", _UNMEASURED
+    ),
+    19: Said("num_masks 8 if accuracy struggles", _UNMEASURED),
+    20: Said(
+        "retrieval_loss_weight 10 presses harder, 2 shows whether the memory is used unforced",
+        f"a weight cannot teach what has no gradient; {_WRITES}",
+    ),
+    21: Said(
+        "validated for language: no weight decay, learning rate 3e-4, StableMax and PerpGrad off",
+        "StableMax costs accuracy on held-out prose (.106 for .276, tied), PerpGrad 0.5 hardly (.266) "
+        f"({_COLLAPSE}); weight decay on language was not measured",
+    ),
+    22: Said("a small weight decay (.01) after grokking may generalise better; untried there", _UNMEASURED),
+    23: Said(
+        "for mathematics: weight decay .1, StableMax, PerpGrad from .5",
+        "PerpGrad of strength 1 generalises modular addition, .75 and below do not within 300 epochs; weight decay 1 "
+        f"does by epoch 600 to 650 (reproduce perpgrad-strength, weight-decay, {_CPU})",
+    ),
+    24: Said("plateaus ended after 13,000 steps, up to 50,000; change one small thing, finish runs", _UNMEASURED),
+    25: Said(
+        "isolate variables: tests of PerpGrad had StableMax on all along",
+        f"apart they differ: StableMax collapses the head, PerpGrad the tied embedding for a while ({_COLLAPSE})",
+    ),
+}

@@ -1,0 +1,142 @@
+"""Commands that try a row's change on a run: its own recipe with other settings, in a folder of its own."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+from mnemoscope.examination.judgement.framework import Assessment, Row
+from mnemoscope.experiments.recipes import treated_with, with_changes
+from mnemoscope.experiments.settings import with_settings
+from mnemoscope.tasks import MaskedWordsConfig
+from mnemoscope.training import Recipe
+from mnemoscope.training.lessons import Plain
+from mnemoscope.training.metrics import METRIC_NAMES
+
+OF_EPISODES = ("cued_recall", "masked_words")
+"""Tasks that the lesson episodic can be given on."""
+
+FEWEST = 6
+"""Points that a trend needs."""
+
+STABLEMAX_OFF: tuple[str, ...] = ("train.loss=cross_entropy",)
+PROJECTION_OFF: tuple[str, ...] = (
+    "train.orthogonal_gradient=0",
+    "train.rescale_gradient=false",
+    "train.orthogonal_gradient_of=matrices",
+)
+
+
+class Trial(NamedTuple):
+    """Commands, or why there are none."""
+
+    commands: list[str]
+    remark: str = ""
+
+
+def trial_of(row: Row, run: Path, recipe: Recipe | None, label: str) -> Trial:
+    """How a row's change is tried on a run; its settings where the recipe has them, else what adds them.
+
+    Args:
+        row: of the framework.
+        run: its folder.
+        recipe: None where it is not known.
+        label: of the new folder, after the run's name.
+    """
+    if not row.sets and not row.command:
+        return Trial([])
+    if recipe is None:
+        return Trial([], "the run holds no recipe (model and task) to change; train it with `mnemoscope train`")
+    sets = filled(row.sets, recipe)
+    try:
+        changed = with_settings(recipe, sets)
+    except ValueError as error:
+        added = _added(row.command, run, recipe, label)
+        return Trial([added]) if added else Trial([], f"nothing to change here: {error}")
+    if replace(changed, name=recipe.name) == recipe:
+        return Trial([], "the run has these settings already")
+    return Trial([command(run, sets, label)])
+
+
+def apart(assessments: Sequence[Assessment], run: Path, recipe: Recipe | None) -> Trial:
+    """Changes that rows propose, each alone and all together; of two settings that are on together, each off."""
+    rows = [each.row for each in assessments if each.finding.holds and each.row.is_suspect]
+    changes = list(dict.fromkeys(row.sets for row in rows if row.sets))
+    if len(changes) < 2:
+        changes = [STABLEMAX_OFF, PROJECTION_OFF]
+    if recipe is None:
+        return Trial([], "the run holds no recipe (model and task) to change; train it with `mnemoscope train`")
+    fitting = [sets for change in changes if _fits(recipe, sets := filled(change, recipe))]
+    chosen = [*((sets,) for sets in fitting[:2]), *combinations(fitting[:2], 2)]
+    lines = [
+        command(run, [setting for sets in parts for setting in sets], f"{row_name(25)}{'abc'[number]}")
+        for number, parts in enumerate(chosen)
+    ]
+    return Trial(lines) if len(chosen) == 3 else Trial([], "fewer than two of the changes are settings of this run")
+
+
+def logging_command(run: Path, recipe: Recipe) -> str:
+    """Trains a run's recipe again with every figure that rows read; empty where it has them all."""
+    train, sets, words = recipe.train, list[str](), list[str]()
+    if train.metrics is None or not set(METRIC_NAMES) <= set(train.metrics.names):
+        sets.append(f'train.metrics={{"every": {max(1, min(50, train.steps // 20))}}}')
+    often = max(1, train.steps // 10)
+    rates = {"eval_every": train.eval_every, "log_every": train.log_every}
+    sets += [f"train.{name}={often}" for name, every in rates.items() if train.steps < FEWEST * every]
+    if isinstance(recipe.lesson, Plain) and recipe.task.kind in OF_EPISODES:
+        words = ["--lesson", "episodic"]
+    if not sets and not words:
+        return ""
+    chosen = ["--set", *sets] if sets else []
+    return shlex.join(["mnemoscope", "train", str(run / "config.json"), *chosen, *words, "--out", f"{run}-logged"])
+
+
+def command(run: Path, sets: Sequence[str], label: str) -> str:
+    """Trains a run's recipe with other settings."""
+    return shlex.join(["mnemoscope", "train", str(run / "config.json"), "--set", *sets, "--out", f"{run}-{label}"])
+
+
+def row_name(number: int) -> str:
+    """Of folders."""
+    return f"row-{number}"
+
+
+def filled(sets: Sequence[str], recipe: Recipe) -> list[str]:
+    """Settings with the run's own numbers where a row asks for half or twice of them."""
+    task, train = recipe.task, recipe.train
+    numbers: dict[str, float] = {"half_rate": train.learning_rate / 2, "twice_steps": 2 * train.steps}
+    if isinstance(task, MaskedWordsConfig):
+        numbers |= {"twice_storage": 2 * task.n_storage, "twice_retrieval": 2 * task.n_retrieval}
+        numbers |= {"fewer_masks": max(1, task.n_masks * 8 // 13)}
+    named = {f"{{{name}}}": f"{value:g}" if isinstance(value, float) else str(value) for name, value in numbers.items()}
+    return [_with_numbers(setting, named) for setting in sets]
+
+
+def _with_numbers(setting: str, named: dict[str, str]) -> str:
+    for name, value in named.items():
+        setting = setting.replace(name, value)
+    return setting
+
+
+def _fits(recipe: Recipe, sets: Sequence[str]) -> bool:
+    try:
+        return replace(with_settings(recipe, sets), name=recipe.name) != recipe
+    except ValueError:
+        return False
+
+
+def _added(template: str, run: Path, recipe: Recipe, label: str) -> str:
+    """A row's own command on the run, where its recipe can take what that adds; else nothing."""
+    words = shlex.split(template)
+    options = dict(zip(words[3::2], words[4::2], strict=True))
+    lesson = options.get("--lesson", "")
+    if not words or (lesson and recipe.task.kind not in OF_EPISODES):
+        return ""
+    try:
+        treated_with(with_changes(recipe, layout=options.get("--layout")), options.get("--remedies", ""), lesson)
+    except ValueError:
+        return ""
+    known = {"RECIPE": str(run / "config.json"), "OUT": f"{run}-{label}"}
+    return shlex.join(known.get(word, word) for word in words)

@@ -1,0 +1,343 @@
+"""Every parameter of the Atlas tuning guide and of its project's YAML files: what it takes, and what it does here.
+
+    model         sizes, memory, attention             -> the layout of the stack
+    training      optimiser, schedule, batch           -> TrainConfig
+    episodic      phases, floors, weights, masks       -> the lesson, the gate floor and the task
+    monitoring    StableMax, PerpGrad, intervals       -> TrainConfig
+    data          text                                 -> the task
+
+Each has two lines: what it does here, and what becomes of it in the compat mode, which does as the public code does.
+What belongs to that project's surroundings (alerts, dashboards, folders) is known by name and does nothing here.
+
+Source: docs/MEMORY_TUNING_GUIDE.md and configs/ of r3d91ll/Todd_Atlas; what its code makes of each key: the atlas
+specification, 1.4.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Value: TypeAlias = int | float | bool | str
+
+Takes: TypeAlias = Literal["count", "steps", "open share", "floor", "share", "positive", "amount", "switch", "text"]
+
+RULES: Mapping[Takes, str] = {
+    "count": "a whole number of at least 1",
+    "steps": "a whole number of at least 0",
+    "open share": "between 0 and 1, both excluded",
+    "floor": "in [0, 1)",
+    "share": "in [0, 1]",
+    "positive": "positive and finite",
+    "amount": "at least 0 and finite",
+    "switch": "true or false",
+    "text": "text",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """One parameter.
+
+    Args:
+        section: where the project's files have it; the guide's shorter snippets are taken too.
+        takes: which values.
+        guide: the guide's value, or that of the project's files; None for what only a file can say.
+        here: what it does here.
+        compat: what it does in the compat mode; empty for the same.
+        needed: the only value that means anything here; None for any.
+    """
+
+    section: str
+    takes: Takes
+    guide: Value | None
+    here: str
+    compat: str = ""
+    needed: Value | None = None
+
+
+_HARD = "not read by the public code, which has {} whatever is said"
+
+KEYS: Mapping[str, Key] = {
+    "d_model": Key(section="model", takes="count", guide=256, here="width of the residual stream"),
+    "n_layers": Key(section="model", takes="count", guide=4, here="blocks, a memory beside attention in each"),
+    "n_heads": Key(section="model", takes="count", guide=4, here="heads of the attention"),
+    "d_ff": Key(section="model", takes="count", guide=1024, here="width of the feed-forward part"),
+    "vocab_size": Key(section="model", takes="count", guide=32_000, here="tokens: the most frequent words of the text"),
+    "max_seq_len": Key(
+        section="model",
+        takes="count",
+        guide=512,
+        here="words of one text; no table of positions, attention rotates by age",
+    ),
+    "d_key": Key(
+        section="model",
+        takes="count",
+        guide=256,
+        here="width of the memory's one head: keys and queries",
+        compat="width of keys; the public code asserts that it is d_model",
+    ),
+    "d_value": Key(
+        section="model",
+        takes="count",
+        guide=256,
+        here="width of values, which must be that of keys",
+        compat="width of values; the public code asserts that it is d_model",
+    ),
+    "poly_degree": Key(
+        section="model",
+        takes="count",
+        guide=2,
+        here="degree of the elementwise feature map, of rank degree * d_key + 1 (other maps: omega(features=...))",
+        compat="degree of the elementwise feature map, of rank degree * d_key + 1",
+    ),
+    "context_window": Key(
+        section="model",
+        takes="count",
+        guide=16,
+        here="tokens of a chunk, all in one objective: chunk_tokens with granularity='chunk'",
+        compat="tokens of a chunk, all in one objective",
+    ),
+    "window_size": Key(section="model", takes="count", guide=128, here="tokens the attention looks at"),
+    "init_alpha": Key(
+        section="model",
+        takes="open share",
+        guide=0.99,
+        here="where the retention starts; trained",
+        compat="where the retention starts; its head gets no gradient and stays there",
+    ),
+    "init_theta": Key(
+        section="model",
+        takes="open share",
+        guide=0.9,
+        here="where the momentum starts (the guide calls it a gate); trained",
+        compat="where the momentum starts; its head gets no gradient and stays there",
+    ),
+    "init_eta": Key(
+        section="model",
+        takes="open share",
+        guide=0.1,
+        here="where the step on a chunk's mean error starts: omega's step size is this over context_window; trained",
+        compat="half of it is where the step starts; its head gets no gradient and stays there",
+    ),
+    "max_steps": Key(
+        section="training",
+        takes="count",
+        guide=100_000,
+        here="steps, each of a whole episode (there of gradient_accumulation_steps of its batches)",
+    ),
+    "learning_rate": Key(section="training", takes="positive", guide=3e-4, here="the largest, reached after warm-up"),
+    "weight_decay": Key(section="training", takes="amount", guide=0.0, here="AdamW's, on weight matrices only"),
+    "warmup_steps": Key(section="training", takes="steps", guide=500, here="steps of the rise of the learning rate"),
+    "grad_clip": Key(section="training", takes="positive", guide=1.0, here="largest norm of the whole gradient"),
+    "batch_size": Key(section="training", takes="count", guide=32, here="episodes of a step, side by side"),
+    "gradient_accumulation_steps": Key(
+        section="training",
+        takes="count",
+        guide=2,
+        here="nothing: a step has all batches of its episode, so that there is nothing to accumulate",
+    ),
+    "dtype": Key(section="training", takes="text", guide="float32", here="bfloat16 is precision='bf16-mixed'"),
+    "log_interval": Key(section="training", takes="count", guide=50, here="steps between rows of metrics"),
+    "checkpoint_interval": Key(section="training", takes="count", guide=1000, here="steps between checkpoints"),
+    "enabled": Key(section="episodic", takes="switch", guide=True, here="the lesson is episodic", needed=True),
+    "use_masked_retrieval": Key(
+        section="episodic", takes="switch", guide=True, here="retrieval asks for masked words", needed=True
+    ),
+    "phase1_gate_floor": Key(
+        section="episodic",
+        takes="floor",
+        guide=0.30,
+        here="floor of the raw gate in the first phase",
+        compat="never applied: the public code trains in its storage and retrieval modes only",
+    ),
+    "phase2_gate_floor": Key(
+        section="episodic",
+        takes="floor",
+        guide=0.10,
+        here="floor of the raw gate in the second phase",
+        compat="never applied, as phase1_gate_floor",
+    ),
+    "phase3_gate_floor": Key(
+        section="episodic",
+        takes="floor",
+        guide=0.05,
+        here="floor of the raw gate in the last phase",
+        compat="never applied, as phase1_gate_floor",
+    ),
+    "phase1_steps": Key(
+        section="episodic",
+        takes="count",
+        guide=3000,
+        here="steps of the first phase",
+        compat="changes only floors that are never applied",
+    ),
+    "phase2_steps": Key(
+        section="episodic",
+        takes="count",
+        guide=4000,
+        here="steps of the second phase, after those of the first",
+        compat="changes only floors that are never applied",
+    ),
+    "storage_gate_target": Key(
+        section="episodic",
+        takes="floor",
+        guide=0.80,
+        here="least floor while an episode stores",
+        compat=_HARD.format(0.8),
+    ),
+    "retrieval_gate_floor": Key(
+        section="episodic",
+        takes="floor",
+        guide=0.30,
+        here="least floor while an episode retrieves",
+        compat=_HARD.format(0.3),
+    ),
+    "storage_samples": Key(section="episodic", takes="count", guide=5, here="texts that an episode stores"),
+    "retrieval_samples": Key(
+        section="episodic",
+        takes="count",
+        guide=5,
+        here="masked copies that it asks about, in shuffled rounds",
+        compat="masked copies that it asks about, in the order of storage",
+    ),
+    "reset_memory_between_episodes": Key(
+        section="episodic", takes="switch", guide=False, here="whether each episode begins with an empty memory"
+    ),
+    "num_masks": Key(
+        section="episodic", takes="count", guide=13, here="words masked in a copy", compat="words masked in a copy"
+    ),
+    "retrieval_loss_weight": Key(
+        section="episodic",
+        takes="positive",
+        guide=5.0,
+        here="multiplies the loss of the answers; logged with and without",
+    ),
+    "storage_loss_weight": Key(
+        section="episodic",
+        takes="amount",
+        guide=1.0,
+        here="multiplies the loss of the next tokens in storage; logged with and without",
+    ),
+    "use_stablemax": Key(
+        section="monitoring.stability", takes="switch", guide=False, here="StableMax in place of the softmax's loss"
+    ),
+    "use_orthogonal_grad": Key(
+        section="monitoring.stability",
+        takes="switch",
+        guide=False,
+        here="take out the part of each matrix's gradient along the matrix",
+        compat="take out the part of every tensor's gradient along the tensor",
+    ),
+    "orthogonal_grad_strength": Key(
+        section="monitoring.stability",
+        takes="share",
+        guide=0.0,
+        here="how much of that part, where use_orthogonal_grad is on",
+    ),
+    "metrics_interval": Key(
+        section="monitoring.grokking", takes="count", guide=500, here="steps between evaluations and metrics"
+    ),
+    "dataset_path": Key(
+        section="data",
+        takes="text",
+        guide=None,
+        here="the text: a UTF-8 file or a folder of them, or 'prose' or 'code'",
+    ),
+}
+"""In the order of the guide's files."""
+
+PUBLIC_DEFAULTS: Mapping[str, Value] = {
+    "num_masks": 1,
+    "use_stablemax": True,
+    "use_orthogonal_grad": True,
+    "orthogonal_grad_strength": 1.0,
+}
+"""What the public code takes where a file says nothing, and the guide's value is another."""
+
+SURROUNDINGS: Mapping[str, str] = {
+    "training.metrics_path": "a run has its own metrics.jsonl",
+    "training.checkpoint_dir": "a run has its own checkpoints",
+    "training.device": "say --device when you train",
+    "training.compile_model": "not compiled",
+    "training.use_ddp": "start several processes with torchrun",
+    "episodic.mask_token_id": "the task has a token of its own for the mask",
+    "monitoring.dashboard_enabled": "mnemoscope serve shows runs",
+    "monitoring.dashboard_port": "mnemoscope serve shows runs",
+    "monitoring.stream_path": "a run has its own metrics.jsonl",
+    "monitoring.flush_interval": "metrics are written as they come",
+    "monitoring.alerts": "mnemoscope train --watch warns",
+    "monitoring.telegram": "mnemoscope train --watch warns",
+    "monitoring.grokking.enabled": "always measured",
+    "monitoring.grokking.track_embeddings": "always measured",
+    "monitoring.grokking.track_memory_matrices": "measured where a memory after every token fits",
+    "monitoring.grokking.track_hidden_states": "always measured",
+    "monitoring.grokking.fourier_concentration_target": "nothing is stopped or judged by it",
+    "monitoring.grokking.circular_fit_target": "nothing is stopped or judged by it",
+    "monitoring.grokking.effective_dim_ratio_target": "nothing is stopped or judged by it",
+    "data.max_seq_len": "model.max_seq_len says it",
+    "data.tokenizer": "words of the text are the tokens",
+    "data.num_workers": "batches are drawn in the training's process",
+    "data.prefetch_factor": "batches are drawn in the training's process",
+    "data.pin_memory": "batches are drawn in the training's process",
+    "data.categories": "say the folder in dataset_path",
+    "kakeya": "another study's",
+    "success_criteria": "nothing is stopped or judged by it",
+    "hardware": "mnemoscope plan estimates",
+    "test_alerts": "mnemoscope train --watch warns",
+}
+"""What does nothing here, with what stands in its place; a name covers all that is below it."""
+
+
+def require_value(where: str, key: str, value: object) -> Value:
+    """The value as its key takes it.
+
+    Raises:
+        ValueError: another type, out of its range, or one that means nothing here.
+    """
+    entry = KEYS[key]
+    taken = _taken(entry.takes, value)
+    example = "" if entry.guide is None else f"; the guide has {shown(entry.guide)}"
+    if taken is None:
+        raise ValueError(f"{where}: must be {RULES[entry.takes]}, got {value!r}{example}")
+    if entry.needed is not None and taken != entry.needed:
+        raise ValueError(f"{where}: must be {shown(entry.needed)} here ({entry.here}), got {value!r}; leave it out")
+    return taken
+
+
+_FITS: Mapping[Takes, Callable[[float], bool]] = {
+    "count": lambda number: number == int(number) >= 1,
+    "steps": lambda number: number == int(number) >= 0,
+    "open share": lambda number: 0 < number < 1,
+    "floor": lambda number: 0 <= number < 1,
+    "share": lambda number: 0 <= number <= 1,
+    "positive": lambda number: number > 0,
+    "amount": lambda number: number >= 0,
+}
+
+
+def _taken(takes: Takes, value: object) -> Value | None:
+    """The value in its type; None where it does not fit."""
+    if takes == "switch":
+        return value if isinstance(value, bool) else None
+    if takes == "text":
+        return value if isinstance(value, str) and value else None
+    number = _number(value)
+    if number is None or not _FITS[takes](number):
+        return None
+    return int(number) if takes in ("count", "steps") else float(number)
+
+
+def shown(value: Value) -> str:
+    """As a YAML file has it."""
+    return str(value).lower() if isinstance(value, bool) else f"{value}"
+
+
+def _number(value: object) -> float | int | None:
+    """Numbers, also as `3e-4`, which YAML 1.1 takes for text."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
