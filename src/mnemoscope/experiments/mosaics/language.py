@@ -32,7 +32,7 @@ from mnemoscope.experiments.gpu_hours import planned
 from mnemoscope.experiments.mosaics.arms import TITLES, Arm, Shape, arm_config, count
 from mnemoscope.experiments.mosaics.trained import run_folder, trained, validation_curve
 from mnemoscope.experiments.planning import Target
-from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot, Result, Shown
+from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot, Result, Shown, Size
 from mnemoscope.models import Model
 from mnemoscope.runs.reproduction import TextTable
 from mnemoscope.tasks import Stories, StoriesConfig, Task, TaskConfig, Text, TextConfig, build_task, task_rng
@@ -298,7 +298,7 @@ def side_by_side(settings: LanguageStudy, found: Sequence[Result]) -> list[TextT
     ]
 
 
-def _experiment(corpus: str) -> Experiment[LanguageStudy]:
+def _experiment(corpus: str, minutes: Mapping[Size, float]) -> Experiment[LanguageStudy]:
     small = LanguageStudy(corpus=corpus)
     paper = replace(
         small,
@@ -319,6 +319,7 @@ def _experiment(corpus: str) -> Experiment[LanguageStudy]:
         claims=_claims(corpus, small.depths),
         sizes={"small": small, "paper": paper},
         measure_in=language,
+        minutes=minutes,
         trainings=trainings,
         plots=_plots(small.depths),
         shown={"paper": Shown(claims=_claims(corpus, paper.depths), plots=_plots(paper.depths))},
@@ -326,5 +327,5 @@ def _experiment(corpus: str) -> Experiment[LanguageStudy]:
     )
 
 
-MOSAIC_STORIES = _experiment("stories")
-MOSAIC_PROSE = _experiment("prose")
+MOSAIC_STORIES = _experiment("stories", {"small": 13.0})
+MOSAIC_PROSE = _experiment("prose", {})

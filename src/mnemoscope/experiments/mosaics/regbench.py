@@ -30,7 +30,7 @@ from mnemoscope.experiments.gpu_hours import planned
 from mnemoscope.experiments.mosaics.arms import OTHERS, TITLES, Arm, Shape, arm_config, count
 from mnemoscope.experiments.mosaics.trained import run_folder, trained, validation_curve
 from mnemoscope.experiments.planning import Target
-from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot, Result
+from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot, Result, Size
 from mnemoscope.models import Model
 from mnemoscope.runs.reproduction import TextTable
 from mnemoscope.tasks import RegBench, RegBenchConfig, build_task, task_rng
@@ -285,7 +285,9 @@ def both_sources(settings: RegBenchStudy, found: Sequence[Result]) -> list[TextT
     ]
 
 
-def _experiment(name: str, what: str, small: RegBenchStudy, paper: RegBenchStudy) -> Experiment[RegBenchStudy]:
+def _experiment(
+    name: str, what: str, small: RegBenchStudy, paper: RegBenchStudy, minutes: Mapping[Size, float]
+) -> Experiment[RegBenchStudy]:
     return Experiment(
         name=name,
         what=what,
@@ -293,6 +295,7 @@ def _experiment(name: str, what: str, small: RegBenchStudy, paper: RegBenchStudy
         claims=_claims(small.arms, small.environments),
         sizes={"small": small, "paper": paper},
         measure_in=regbench,
+        minutes=minutes,
         trainings=trainings,
         plots=[plot for n in small.environments for plot in _loss_plots(small.arms, n)],
         tables=both_sources,
@@ -310,10 +313,12 @@ REGBENCH = _experiment(
     "does a Memory Mosaic learn new languages in context from fewer training languages than a transformer?",
     SMALL,
     PAPER,
+    {"small": 17.0},
 )
 REGBENCH_OTHERS = _experiment(
     "regbench-others",
     "what do nine other mechanisms reach on RegBench at 100 training languages?",
     OTHERS_SMALL,
     replace(PAPER, arms=OTHERS, environments=(100,), epochs=(400,)),
+    {},
 )
