@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mnemoscope.contracts.precision import in_float64
 from mnemoscope.examination.budget import Budget
 from mnemoscope.examination.interventions.reads import Constant, PositionConstant
 from mnemoscope.examination.protocol.calibration import ALL_MEMORIES
@@ -191,7 +192,7 @@ def _per_token(scores: Scores) -> Float[Tensor, "t"]:
         raise ValueError("trace: the loss must know positions (see ScoringLoss), got one value per sequence")
     if len(scores.per_token) != 1:
         raise ValueError(f"trace: one sequence is traced, got a batch of {len(scores.per_token)}; give one row")
-    return scores.per_token[0].double().cpu()
+    return in_float64(scores.per_token[0]).cpu()
 
 
 def _of_one(scores: Scores) -> list[float | None]:
