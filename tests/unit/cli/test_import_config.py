@@ -9,6 +9,7 @@ from mnemoscope.cli.main import main
 
 
 def said(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr(sys, "argv", ["mnemoscope", "import-config", *words])
     with pytest.raises(SystemExit) as exit_:
         main()

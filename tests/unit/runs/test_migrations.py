@@ -31,13 +31,14 @@ ADVICE = (
 def digests() -> dict[str, str]:
     """What every record looks like as JSON, without its words; by the name of its class."""
     from mnemoscope.experiments.upgrading import KINDS
+    from mnemoscope.runs.advice import Advice
     from mnemoscope.training.checkpoint import CheckpointState
 
     return {
         kind.__name__: hashlib.sha256(json.dumps(_bare(kind.model_json_schema()), sort_keys=True).encode()).hexdigest()[
             :16
         ]
-        for kind in sorted({*KINDS.values(), CheckpointState}, key=lambda kind: kind.__name__)
+        for kind in sorted({*KINDS.values(), Advice, CheckpointState}, key=lambda kind: kind.__name__)
     }
 
 

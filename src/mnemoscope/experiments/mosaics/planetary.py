@@ -185,14 +185,18 @@ def _plots(settings: PlanetaryStudy) -> tuple[Plot, ...]:
     }
     by_context = [
         Plot(
-            title=title,
+            title=f"{title}, {words}",
             caption=caption,
             y_label="variance not explained",
             x=x,
             x_label="observations before",
             log_y=True,
-            lines={**{line: f"{name}: {what}" for line, name in named.items()}, "repeat the last": f"repeat: {what}"},
+            lines={
+                **{f"{depth} deep": f"{name}_{depth}: {what}" for depth, name in settings.arms() if name == orders},
+                "repeat the last": f"repeat: {what}",
+            },
         )
+        for orders, words in ORDERS.items()
         for what, (title, caption, x) in captions.items()
     ]
     training = Plot(
