@@ -150,7 +150,14 @@ def test_commands_in_running_text_name_verbs_that_there_are():
 QUICK = [words for _, words in COMMANDS if words[0] in ("list", "show", "plan") and "runs/" not in " ".join(words)]
 
 
-@pytest.mark.parametrize("words", [words for words in QUICK if "owner/name" not in words], ids=" ".join)
+TELLING = [
+    pytest.param(words, marks=pytest.mark.long if words[0] == "plan" else (), id=" ".join(words))
+    for words in QUICK
+    if "owner/name" not in words
+]
+
+
+@pytest.mark.parametrize("words", TELLING)
 def test_a_command_that_only_tells_runs(words: list[str], here: Path, capsys: pytest.CaptureFixture[str]):
     assert understood(words).run() == 0
     assert capsys.readouterr().out.strip()
