@@ -21,7 +21,7 @@ from mnemoscope.runs.trial import Trial
 
 WHOLE_BYTES = 8 << 10
 """Smaller streams are read whole for the small curve of the list, larger ones in pieces of some lines."""
-PIECES, LINES_OF_PIECE, LONGEST_LINE = 24, 3, 16 << 10
+PIECES, LINES_OF_PIECE, LONGEST_LINE = 24, 2, 16 << 10
 SPARK_POINTS = 48
 MOST_WORDS = 300
 
@@ -123,7 +123,8 @@ def sketched(path: Path, stamp: Stamp | None) -> tuple[str, list[tuple[float, fl
     if stamp is None:
         return "", []
     rows = [row for row in parsed(_pieces(path, stamp[1])) if row]
-    name = first_loss(dict.fromkeys(name for row in rows for name in row if name not in ("step", "segment")))
+    shapes = dict.fromkeys(map(tuple, rows))
+    name = first_loss(dict.fromkeys(name for shape in shapes for name in shape if name not in ("step", "segment")))
     if name is None or name == "after_step":
         return "", []
     points: list[tuple[float, float]] = []
