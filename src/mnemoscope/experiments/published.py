@@ -26,7 +26,7 @@ from mnemoscope.experiments.mosaics.middle_tier import MOSAIC_MIDDLE_TIER
 from mnemoscope.experiments.mosaics.open_questions import MOSAIC_PERSISTENT_BIAS, MOSAIC_TIMESCALES
 from mnemoscope.experiments.mosaics.planetary import MOSAIC_PLANETARY
 from mnemoscope.experiments.mosaics.profiles import MOSAIC_PROFILES
-from mnemoscope.experiments.mosaics.regbench import REGBENCH, REGBENCH_OTHERS
+from mnemoscope.experiments.mosaics.regbench import REGBENCH, REGBENCH_LONGER, REGBENCH_OTHERS
 from mnemoscope.experiments.mosaics.three_moons import THREE_MOONS
 from mnemoscope.experiments.mosaics.v2 import MOSAIC_V2
 from mnemoscope.experiments.mosaics.v2_levels import MOSAIC_V2_LEVELS
@@ -41,6 +41,7 @@ MOSAICS = (
     MOSAIC_PROSE,
     REGBENCH,
     REGBENCH_OTHERS,
+    REGBENCH_LONGER,
     MOSAIC_PROFILES,
     MOSAIC_INDUCTION,
     MOSAIC_EXAMINED,
