@@ -17,16 +17,9 @@ recommends 0.5 for arithmetic. What differs: this project's split of the table, 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
-from torch import Tensor, nn
-
+from mnemoscope.experiments.grokking.full_batches import PRIETO, Curve, Training, addition, fit, network
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot
-from mnemoscope.tasks.modular_arithmetic import ModularArithmetic, ModularArithmeticConfig
-from mnemoscope.training.projection import project_gradients
 
-PRIETO = "Prieto et al. 2025, arXiv 2501.04697"
 GROKKED, NOT_GROKKED = 0.99, 0.02
 """Bounds of the test accuracy, of which chance is 1 / 113."""
 
@@ -68,25 +61,6 @@ class Addition:
             raise ValueError(f"Addition.every: must divide epochs = {self.epochs}, got {self.every}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """Accuracy of one arm on the equations that were trained on and on all others, every so many epochs."""
-
-    epochs: Sequence[int]
-    train: Sequence[float]
-    test: Sequence[float]
-
-    def at(self, epoch: int, of: Sequence[float]) -> float:
-        """A value at an epoch that was tested."""
-        return of[self.epochs.index(epoch)]
-
-    @property
-    def grokked_at(self) -> float:
-        """The first tested epoch whose test accuracy is at least 0.99; infinite without any."""
-        found = (epoch for epoch, value in zip(self.epochs, self.test, strict=True) if value >= GROKKED)
-        return float(next(found, torch.inf))
-
-
 def perpgrad(settings: Addition, seed: int) -> Measured:
     """E1: PerpGrad, rescaled and not, beside AdamW alone; weight decay 0 in all of them."""
     rescaled, plain, adamw = curves = _arms(settings, seed)
@@ -94,7 +68,7 @@ def perpgrad(settings: Addition, seed: int) -> Measured:
     figures = {
         "rescaled": rescaled.at(middle, rescaled.test),
         "not rescaled": plain.at(middle, plain.test),
-        "rescaled since": rescaled.grokked_at,
+        "rescaled since": rescaled.since(GROKKED, rescaled.test),
         "adamw": adamw.at(last, adamw.test),
         "adamw train": adamw.at(last, adamw.train),
     }
@@ -104,7 +78,7 @@ def perpgrad(settings: Addition, seed: int) -> Measured:
 def weight_decay(settings: Addition, seed: int) -> Measured:
     """E2: AdamW with weight decay 1."""
     (curve,) = curves = _arms(settings, seed)
-    figures = {"test": curve.at(settings.epochs, curve.test), "since": curve.grokked_at}
+    figures = {"test": curve.at(settings.epochs, curve.test), "since": curve.since(GROKKED, curve.test)}
     return Measured(figures=figures, series=_series(("weight decay",), curves))
 
 
@@ -117,28 +91,18 @@ def strengths(settings: Addition, seed: int) -> Measured:
 
 def learned(settings: Addition, arm: int, seed: int) -> Curve:
     """Train one arm; seed decides split and initial weights, which are the same in all arms."""
-    task = ModularArithmetic(
-        ModularArithmeticConfig(modulus=settings.modulus, train_fraction=settings.train_fraction, split_seed=seed)
+    training = Training(
+        epochs=settings.epochs,
+        weight_decay=settings.weight_decays[arm],
+        orthogonal_gradient=settings.strengths[arm],
+        rescale_gradient=settings.rescales[arm],
+        learning_rate=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.eps,
     )
-    inputs, targets = _vectors([task.equations("train")], settings.modulus)
-    held_out = _vectors([task.equations("validation"), task.equations("test")], settings.modulus)
-    model = _network(settings, seed)
-    weights, decay = list(model.parameters()), settings.weight_decays[arm]
-    optimiser = torch.optim.AdamW(
-        weights, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, weight_decay=decay, fused=True
-    )
-    tested = range(settings.every, settings.epochs + 1, settings.every)
-    train, test = list[float](), list[float]()
-    for epoch in range(1, settings.epochs + 1):
-        optimiser.zero_grad()
-        F.cross_entropy(model(inputs), targets).backward()
-        if settings.strengths[arm] > 0:
-            project_gradients(weights, settings.strengths[arm], rescale=settings.rescales[arm])
-        optimiser.step()
-        if epoch in tested:
-            train.append(_accuracy(model, inputs, targets))
-            test.append(_accuracy(model, *held_out))
-    return Curve(epochs=list(tested), train=train, test=test)
+    table = addition(settings.modulus, settings.train_fraction, seed)
+    model = network(2 * settings.modulus, settings.width, settings.modulus, seed)
+    return fit(model, table, training, range(settings.every, settings.epochs + 1, settings.every))
 
 
 def _arms(settings: Addition, seed: int) -> list[Curve]:
@@ -154,25 +118,6 @@ def _series(names: Sequence[str], curves: Sequence[Curve]) -> dict[str, Sequence
 
 def _named(strength: float) -> str:
     return f"strength {strength:g}"
-
-
-def _network(settings: Addition, seed: int) -> nn.Sequential:
-    p, width = settings.modulus, settings.width
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        layers = [nn.Linear(n, m, bias=False) for n, m in ((2 * p, width), (width, width), (width, p))]
-    return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
-
-
-def _vectors(equations: Sequence[object], modulus: int) -> tuple[Float[Tensor, "n inputs"], Int[Tensor, "n"]]:
-    """One-hot a and b side by side, and c."""
-    rows = torch.cat([torch.as_tensor(part) for part in equations])
-    return F.one_hot(rows[:, :2], modulus).flatten(1).float(), rows[:, 2]
-
-
-@torch.no_grad()
-def _accuracy(model: nn.Module, inputs: Float[Tensor, "n inputs"], targets: Int[Tensor, "n"]) -> float:
-    return (model(inputs).argmax(-1) == targets).double().mean().item()
 
 
 SWEPT = (0.0, 0.25, 0.5, 0.75, 1.0)
