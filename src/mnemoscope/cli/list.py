@@ -9,7 +9,7 @@ import tyro
 
 from mnemoscope.cli.terminal import columns, filled
 
-What = Literal["all", "memories", "tasks", "remedies", "recipes", "trials", "runs"]
+What = Literal["all", "memories", "tasks", "remedies", "recipes", "presets", "trials", "runs"]
 
 WHOLE_LINES = 10_000
 """Columns where the output is piped: one line for each thing, as a filter expects."""
@@ -17,7 +17,7 @@ WHOLE_LINES = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class List:
-    """List memories, tasks, remedies, recipes, trials, and the runs below a folder."""
+    """List memories, tasks, remedies, recipes, presets (RECIPE+PRESET), trials, and the runs below a folder."""
 
     what: Annotated[What, tyro.conf.Positional] = "all"
     """What to list."""
@@ -32,6 +32,7 @@ class List:
             "tasks": _tasks,
             "remedies": _remedies,
             "recipes": _recipes,
+            "presets": _presets,
             "trials": _trials,
             "runs": lambda: _runs(self.runs),
         }
@@ -70,6 +71,12 @@ def _recipes() -> list[tuple[str, str]]:
     from mnemoscope.experiments.recipes import ALL_RECIPES
 
     return [(name, f"{recipe.name}; {recipe.train.steps} steps") for name, recipe in ALL_RECIPES.items()]
+
+
+def _presets() -> list[tuple[str, str]]:
+    from mnemoscope.experiments.atlas.trials import PRESETS
+
+    return [(name, f"{preset.says} ({preset.why})") for name, preset in PRESETS.items()]
 
 
 def _trials() -> list[tuple[str, str]]:

@@ -31,6 +31,10 @@ class Trial:
     """What is compared with the control, for instance "branch_dropout(strength=0.5), reconstruction"; see `mnemoscope
     list remedies`."""
 
+    presets: str = ""
+    """In place of remedies, changes of the Atlas guide to a recipe of ATLAS, each an arm: "option-a, option-b"; see
+    `mnemoscope list presets`."""
+
     together: bool = False
     """All remedies at once, in one arm."""
 
@@ -82,17 +86,25 @@ class Trial:
     def _plan(self) -> "TrialPlan":
         from mnemoscope.contracts.written import parse_calls
         from mnemoscope.experiments.recipes import ALL_RECIPES, find_recipe, with_changes
-        from mnemoscope.experiments.trials import TRIALS, plan_trial
+        from mnemoscope.experiments.trials import TRIALS, plan_of_presets, plan_trial
         from mnemoscope.training.remedies import REMEDIES
 
         if self.recipe in TRIALS:
-            if self.remedies or self.together:
-                raise ValueError(f"trial: {self.recipe} has its own arms; leave out --remedies and --together")
+            if self.remedies or self.together or self.presets:
+                raise ValueError(
+                    f"trial: {self.recipe} has its own arms; leave out --remedies, --presets and --together"
+                )
             return _with_seeds(TRIALS[self.recipe](self.steps), self.seeds)
-        _check_name(self.recipe, [*ALL_RECIPES, *TRIALS])
+        name = self.recipe if Path(self.recipe).is_file() else self.recipe.partition("+")[0]
+        _check_name(name, [*ALL_RECIPES, *TRIALS])
         recipe = with_changes(find_recipe(self.recipe), layout=None, steps=self.steps, seed=None)
+        seeds = 5 if self.seeds is None else self.seeds
+        if self.presets:
+            if self.remedies or self.together:
+                raise ValueError("trial: --presets are arms of their own; leave out --remedies and --together")
+            return plan_of_presets(recipe, [name.strip() for name in self.presets.split(",")], seeds)
         remedies = cast("tuple[Remedy, ...]", parse_calls("remedies", self.remedies, REMEDIES))
-        return plan_trial(recipe, remedies, 5 if self.seeds is None else self.seeds, together=self.together)
+        return plan_trial(recipe, remedies, seeds, together=self.together)
 
 
 def _with_seeds(plan: "TrialPlan", seeds: int | None) -> "TrialPlan":

@@ -17,7 +17,8 @@ HOLDS = {True: "yes", False: "NO", None: "open"}
 
 def trial_lines(trial: Trial, width: int) -> list[str]:
     """All that is printed of a trial, in so many columns, a blank line between the parts."""
-    parts = [seeds_table(trial, width), comparisons_table(trial, width), claims_table(trial, width)]
+    compared = comparisons_table(trial, width)
+    parts = [seeds_table(trial, width), compared, utilities_table(trial, width), claims_table(trial, width)]
     return [printable(line) for part in parts if part for line in (*part, "")]
 
 
@@ -52,6 +53,22 @@ def comparisons_table(trial: Trial, width: int) -> list[str]:
         width,
     )
     return [*lines, *(line for row in trial.comparisons for line in _paragraph(f"{row.arm}: {_because(row)}", width))]
+
+
+def utilities_table(trial: Trial, width: int) -> list[str]:
+    """Of trainings in episodes: what the memory is worth on held-out ones, by arm and seed, and the gain over seeds."""
+    gains = {row.arm: row.utility_gain for row in trial.comparisons}
+    rows = [
+        [arm.name, ABSENT if seed is None else str(seed.seed), _estimate(utility, True), _estimate(utility, False)]
+        for arm in trial.arms
+        for seed, utility in [*((seed, seed.utility) for seed in arm.seeds), (None, gains.get(arm.name))]
+        if utility is not None
+    ]
+    named = [[arm, "gain" if seed == ABSENT else seed, short, whole] for arm, seed, short, whole in rows]
+    head = ["arm", "seed", "utility"]
+    tables = [[head, *([arm, seed, whole] for arm, seed, _, whole in named)]]
+    tables.append([head, *([arm, seed, short] for arm, seed, short, _ in named)])
+    return first_that_fits(tables, width) if rows else []
 
 
 def claims_table(trial: Trial, width: int) -> list[str]:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mnemoscope.contracts.written import parse_calls
 from mnemoscope.experiments.atlas.recipes import SIZED_RECIPES, TINY_RECIPES
+from mnemoscope.experiments.atlas.trials import SEPARATOR, with_presets
 from mnemoscope.models import StackConfig, parse_layout
 from mnemoscope.runs import describe
 from mnemoscope.runs.renamed import renamed_settings
@@ -76,14 +77,19 @@ ALL_RECIPES: Mapping[str, Recipe] = {**RECIPES, **SIZED_RECIPES}
 def find_recipe(name_or_file: str) -> Recipe:
     """A recipe by name, or from a JSON file as `config.json` holds one under "resolved".
 
+    Changes of the Atlas guide may follow, each after a +: "atlas-tiny+option-a" (see `experiments.atlas.trials`).
+
     Raises:
-        ValueError: an unknown name (with the nearest one), or a file that is not a recipe.
+        ValueError: an unknown name (with the nearest one), a file that is not a recipe, or changes that do not fit.
     """
     if name_or_file in ALL_RECIPES:
         return ALL_RECIPES[name_or_file]
     file = Path(name_or_file)
     if file.is_file():
         return _read(file)
+    name, *presets = name_or_file.split(SEPARATOR)
+    if presets:
+        return with_presets(find_recipe(name), presets)
     close = difflib.get_close_matches(name_or_file, ALL_RECIPES, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     raise ValueError(f"no recipe and no file is called {name_or_file!r}{hint} recipes: {', '.join(ALL_RECIPES)}")

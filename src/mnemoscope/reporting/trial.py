@@ -17,6 +17,7 @@ from mnemoscope.reporting.trial_tables import (
     seeds_table,
     shares,
     totals,
+    utilities_table,
 )
 from mnemoscope.runs.trial import Trial
 
@@ -39,6 +40,7 @@ def trial_fields(trial: Trial) -> dict[str, Any]:
         "drawings": trial_figures(trial),
         "comparisons": comparisons_table(trial),
         "claims": claims_table(trial),
+        "utilities": utilities_table(trial),
         "seeds": seeds_table(trial),
         "made_with": made_with(trial),
         "meanings": OUTCOMES,

@@ -83,6 +83,28 @@ def comparisons_table(trial: Trial) -> Table | None:
     )
 
 
+def utilities_table(trial: Trial) -> Table | None:
+    """What the memory is worth in held-out episodes; None of trainings without episodes."""
+    gains = {row.arm: row.utility_gain for row in trial.comparisons}
+    groups = [
+        Group(
+            arm.name,
+            [[Cell(f"seed {seed.seed}"), estimate_cell(seed.utility)] for seed in arm.seeds if seed.utility is not None]
+            + [[Cell("gain over the control"), estimate_cell(gain)] for gain in [gains.get(arm.name)] if gain],
+        )
+        for arm in trial.arms
+    ]
+    if not any(group.rows for group in groups):
+        return None
+    return Table(
+        "Utility of the memory: accuracy in held-out episodes with what was stored, less accuracy after a reset; "
+        "brackets are 1.96 standard errors, of a gain Student's t over seeds.",
+        ["Seed", "Utility"],
+        groups,
+        name="utilities",
+    )
+
+
 def seeds_table(trial: Trial) -> Table:
     """Every seed of every arm, and their means."""
     return Table(

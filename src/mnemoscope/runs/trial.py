@@ -25,7 +25,8 @@ class SeedRecord(Record):
 
     `effect` is what all memories together are worth beyond the best constants, `share` their Shapley share among the
     routes, `loss` the test loss, `demanded_loss` that of the positions that demand memory; in nats per scored token.
-    A run that is not finished has the reason in `failure` and nothing else.
+    `utility` is that of the memory on held-out episodes, accuracy with it less accuracy after a reset, of trainings in
+    episodes. A run that is not finished has the reason in `failure` and nothing else.
     """
 
     seed: int
@@ -34,6 +35,7 @@ class SeedRecord(Record):
     loss: Estimate | None = None
     demanded_loss: Estimate | None = None
     accuracy: float | None = None
+    utility: Estimate | None = None
     effect: Estimate | None = None
     share: Estimate | None = None
     margin: float | None = None
@@ -65,6 +67,7 @@ class ArmComparison(Record):
 
     `effect_gain`, `share_gain`: of the arm less that of the control. `loss_change`: the arm's loss less the control's,
     so that less is better. `demanded_gain`: the control's loss where memory is demanded less the arm's.
+    `utility_gain`: of the arm less that of the control, where both were trained in episodes.
     `p_value`: of the effect's gain, by flipping the signs of all differences; the smallest possible is 2 / 2**n.
     `required_seeds`: how many would decide at this spread, where it is inconclusive.
     """
@@ -77,6 +80,7 @@ class ArmComparison(Record):
     share_gain: Estimate | None = None
     loss_change: Estimate | None = None
     demanded_gain: Estimate | None = None
+    utility_gain: Estimate | None = None
     p_value: float | None = None
     outcome: Outcome
     because: str

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from mnemoscope.cli.list import List
 from mnemoscope.cli.trial import Trial
-from mnemoscope.cli.trial_tables import comparisons_table, seeds_table, trial_lines
+from mnemoscope.cli.trial_tables import comparisons_table, seeds_table, trial_lines, utilities_table
 from mnemoscope.experiments import executors, trials
 from mnemoscope.experiments.trials import plan_trial, read_trial
 from mnemoscope.experiments.trials.jobs import Job
@@ -23,7 +23,7 @@ from mnemoscope.runs.trial import ArmComparison, Outcome
 from mnemoscope.training import Recipe
 from mnemoscope.training.remedies import BranchDropout
 from tests.unit.experiments.small_trials import BUDGET, RECIPE, Here
-from tests.unit.reporting.trial_samples import FAILURE, too_few, trial
+from tests.unit.reporting.trial_samples import FAILURE, of_episodes, too_few, trial
 
 LONG = "negative_control_reinitialise_slots+branch_dropout"
 OUTCOMES: list[Outcome] = ["accepted", "forced, not useful", "harmful", "no effect", "inconclusive", "too few seeds"]
@@ -64,6 +64,23 @@ def test_the_comparisons_at_120_and_80_columns():
     assert wide[4] == "narrow: 1 seed is finished in both arms; 3 allow a statement"
 
 
+def test_utilities_of_trainings_in_episodes():
+    rows = [line.split() for line in utilities_table(of_episodes(), 80)]
+    assert rows[0] == ["arm", "seed", "utility"]
+    assert rows[1] == ["wide", "0", "0.010", "[-0.040,", "0.060]"]
+    assert rows[-1] == ["branch_dropout", "gain", "0.300", "[0.180,", "0.420]"]
+    assert len(rows) == 1 + 3 + 4 + 1
+    assert utilities_table(trial(), 80) == []
+    assert "[" not in "".join(utilities_table(of_episodes(), 30))
+
+
+def test_presets_are_arms():
+    plan = Trial(recipe="atlas-tiny", presets="option-a, option-b", steps=7)._plan()
+    assert [arm.name for arm in plan.arms] == ["control", "option-a", "option-b"]
+    assert {arm.recipe.train.steps for arm in plan.arms} == {7}
+    assert plan.seeds == 5
+
+
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_every_outcome_stands_in_its_row(outcome: Outcome):
     row: ArmComparison = too_few("arm").model_copy(update={"outcome": outcome})
@@ -81,6 +98,11 @@ def test_every_outcome_stands_in_its_row(outcome: Outcome):
         (Trial(recipe="recall-short-window", remedies="branch_dropout", steps=0), "TrainConfig.steps"),
         (Trial(recipe="remedy-pilot", remedies="branch_dropout"), "has its own arms"),
         (Trial(recipe="remedy-pilot", together=True), "has its own arms"),
+        (Trial(recipe="remedy-pilot", presets="option-a"), "has its own arms"),
+        (Trial(recipe="atlas-tiny", presets="option-a", together=True), "leave out --remedies and --together"),
+        (Trial(recipe="atlas-tiny", presets="option-c"), "did you mean 'option-"),
+        (Trial(recipe="atlas-tiny+option-c", presets="option-a"), "no preset is called 'option-c'"),
+        (Trial(recipe="atlas-tniy+option-a", presets="option-a"), "did you mean 'atlas-tiny"),
         (Trial(recipe="remedy-pilot", seeds=0), "seeds must be at least 1"),
         (Trial(recipe="remedy-pilot", steps=0), "TrainConfig.steps"),
         (Trial(recipe="remedy-pilto"), "did you mean 'remedy-pilot'"),

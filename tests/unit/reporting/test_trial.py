@@ -11,7 +11,7 @@ from mnemoscope.reporting.trial import render_trial, write_trial
 from mnemoscope.runs.trial import Outcome, Trial
 from tests.unit.reporting.samples import HOSTILE
 from tests.unit.reporting.test_page import outline, words
-from tests.unit.reporting.trial_samples import FAILURE, trial
+from tests.unit.reporting.trial_samples import FAILURE, of_episodes, trial
 
 
 def alone() -> Trial:
@@ -82,6 +82,13 @@ def test_the_answer_in_a_sentence(outcome: Outcome):
     text = words(render_trial(trial().model_copy(update={"arms": trial().arms[::2], "comparisons": [row]})))
     said = "branch_dropout is accepted." if outcome == "accepted" else f"branch_dropout: {outcome}."
     assert f"compared with wide? {said}" in text
+
+
+def test_utilities_stand_on_the_page_of_trainings_in_episodes():
+    page = render_trial(of_episodes())
+    assert "<h3>Utility</h3>" in page
+    assert "gain over the control" in page
+    assert "<h3>Utility</h3>" not in render_trial(trial())
 
 
 def test_figures_draw_every_seed():

@@ -66,6 +66,20 @@ def trial(remedy: str = "branch_dropout") -> Trial:
     )
 
 
+def of_episodes() -> Trial:
+    """The same, of trainings in episodes: utilities of the control and of the last arm, and what that gains."""
+    plain = trial()
+    wide, narrow, dropout = plain.arms
+    seeds = [
+        [each.model_copy(update={"utility": estimate(value)}) for each in arm.seeds]
+        for arm, value in ((wide, 0.01), (dropout, 0.31))
+    ]
+    arms = [wide.model_copy(update={"seeds": seeds[0]}), narrow, dropout.model_copy(update={"seeds": seeds[1]})]
+    few, row = plain.comparisons
+    gained = row.model_copy(update={"utility_gain": estimate(0.3, 0.12)})
+    return plain.model_copy(update={"arms": arms, "comparisons": [few, gained]})
+
+
 def too_few(name: str) -> ArmComparison:
     because = "1 seed is finished in both arms; 3 allow a statement"
     return ArmComparison(arm=name, n_seeds=1, margin=0.069, outcome="too few seeds", because=because)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mnemoscope.examination.judgement.framework import Assessment, Row
+from mnemoscope.experiments.atlas.trials import PROJECTION_OFF
 from mnemoscope.experiments.recipes import treated_with, with_changes
 from mnemoscope.experiments.settings import with_settings
 from mnemoscope.tasks import MaskedWordsConfig
@@ -22,11 +23,6 @@ FEWEST = 6
 """Points that a trend needs."""
 
 STABLEMAX_OFF: tuple[str, ...] = ("train.loss=cross_entropy",)
-PROJECTION_OFF: tuple[str, ...] = (
-    "train.orthogonal_gradient=0",
-    "train.rescale_gradient=false",
-    "train.orthogonal_gradient_of=matrices",
-)
 
 
 class Trial(NamedTuple):

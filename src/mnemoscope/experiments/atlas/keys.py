@@ -56,7 +56,33 @@ class Key:
     needed: Value | None = None
 
 
-_HARD = "not read by the public code, which has {} whatever is said"
+def _start(guide: float, here: str, compat: str) -> Key:
+    """Where a gate of the memory starts."""
+    stays = f"{compat}; its head gets no gradient and stays there"
+    return Key(section="model", takes="open share", guide=guide, here=f"{here}; trained", compat=stays)
+
+
+def _phase_floor(guide: float, phase: str) -> Key:
+    return Key(
+        section="episodic",
+        takes="floor",
+        guide=guide,
+        here=f"floor of the raw gate in the {phase} phase",
+        compat="never applied: the public code trains in its storage and retrieval modes only",
+    )
+
+
+def _phase_steps(guide: int, here: str) -> Key:
+    unused = "changes only floors that are never applied"
+    return Key(section="episodic", takes="count", guide=guide, here=here, compat=unused)
+
+
+def _mode_floor(guide: float, doing: str) -> Key:
+    fixed = f"not read by the public code, which has {guide} whatever is said"
+    return Key(
+        section="episodic", takes="floor", guide=guide, here=f"least floor while an episode {doing}", compat=fixed
+    )
+
 
 KEYS: Mapping[str, Key] = {
     "d_model": Key(section="model", takes="count", guide=256, here="width of the residual stream"),
@@ -99,26 +125,12 @@ KEYS: Mapping[str, Key] = {
         compat="tokens of a chunk, all in one objective",
     ),
     "window_size": Key(section="model", takes="count", guide=128, here="tokens the attention looks at"),
-    "init_alpha": Key(
-        section="model",
-        takes="open share",
-        guide=0.99,
-        here="where the retention starts; trained",
-        compat="where the retention starts; its head gets no gradient and stays there",
-    ),
-    "init_theta": Key(
-        section="model",
-        takes="open share",
-        guide=0.9,
-        here="where the momentum starts (the guide calls it a gate); trained",
-        compat="where the momentum starts; its head gets no gradient and stays there",
-    ),
-    "init_eta": Key(
-        section="model",
-        takes="open share",
-        guide=0.1,
-        here="where the step on a chunk's mean error starts: omega's step size is this over context_window; trained",
-        compat="half of it is where the step starts; its head gets no gradient and stays there",
+    "init_alpha": _start(0.99, "where the retention starts", "where the retention starts"),
+    "init_theta": _start(0.9, "where the momentum starts (the guide calls it a gate)", "where the momentum starts"),
+    "init_eta": _start(
+        0.1,
+        "where the step on a chunk's mean error starts: omega's step size is this over context_window",
+        "half of it is where the step starts",
     ),
     "max_steps": Key(
         section="training",
@@ -144,55 +156,13 @@ KEYS: Mapping[str, Key] = {
     "use_masked_retrieval": Key(
         section="episodic", takes="switch", guide=True, here="retrieval asks for masked words", needed=True
     ),
-    "phase1_gate_floor": Key(
-        section="episodic",
-        takes="floor",
-        guide=0.30,
-        here="floor of the raw gate in the first phase",
-        compat="never applied: the public code trains in its storage and retrieval modes only",
-    ),
-    "phase2_gate_floor": Key(
-        section="episodic",
-        takes="floor",
-        guide=0.10,
-        here="floor of the raw gate in the second phase",
-        compat="never applied, as phase1_gate_floor",
-    ),
-    "phase3_gate_floor": Key(
-        section="episodic",
-        takes="floor",
-        guide=0.05,
-        here="floor of the raw gate in the last phase",
-        compat="never applied, as phase1_gate_floor",
-    ),
-    "phase1_steps": Key(
-        section="episodic",
-        takes="count",
-        guide=3000,
-        here="steps of the first phase",
-        compat="changes only floors that are never applied",
-    ),
-    "phase2_steps": Key(
-        section="episodic",
-        takes="count",
-        guide=4000,
-        here="steps of the second phase, after those of the first",
-        compat="changes only floors that are never applied",
-    ),
-    "storage_gate_target": Key(
-        section="episodic",
-        takes="floor",
-        guide=0.80,
-        here="least floor while an episode stores",
-        compat=_HARD.format(0.8),
-    ),
-    "retrieval_gate_floor": Key(
-        section="episodic",
-        takes="floor",
-        guide=0.30,
-        here="least floor while an episode retrieves",
-        compat=_HARD.format(0.3),
-    ),
+    "phase1_gate_floor": _phase_floor(0.30, "first"),
+    "phase2_gate_floor": _phase_floor(0.10, "second"),
+    "phase3_gate_floor": _phase_floor(0.05, "last"),
+    "phase1_steps": _phase_steps(3000, "steps of the first phase"),
+    "phase2_steps": _phase_steps(4000, "steps of the second phase, after those of the first"),
+    "storage_gate_target": _mode_floor(0.80, "stores"),
+    "retrieval_gate_floor": _mode_floor(0.30, "retrieves"),
     "storage_samples": Key(section="episodic", takes="count", guide=5, here="texts that an episode stores"),
     "retrieval_samples": Key(
         section="episodic",

@@ -11,10 +11,21 @@ from collections.abc import Callable, Mapping
 
 from mnemoscope.experiments.executors import Executor, LocalPool, RayCluster
 from mnemoscope.experiments.trials.pilot import pilot
-from mnemoscope.experiments.trials.plan import Arm, TrialPlan, plan_trial
+from mnemoscope.experiments.trials.plan import Arm, TrialPlan, plan_of_presets, plan_trial
 from mnemoscope.experiments.trials.trial import read_trial, run_trial
 
 TRIALS: Mapping[str, Callable[[int | None], TrialPlan]] = {"remedy-pilot": pilot}
 """Trials that are complete, by name; each is given the training steps, or None for its own."""
 
-__all__ = ["TRIALS", "Arm", "Executor", "LocalPool", "RayCluster", "TrialPlan", "plan_trial", "read_trial", "run_trial"]
+__all__ = [
+    "TRIALS",
+    "Arm",
+    "Executor",
+    "LocalPool",
+    "RayCluster",
+    "TrialPlan",
+    "plan_of_presets",
+    "plan_trial",
+    "read_trial",
+    "run_trial",
+]

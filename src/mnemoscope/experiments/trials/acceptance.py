@@ -44,7 +44,7 @@ def compare(control: ArmRecord, arm: ArmRecord, n_arms: int = 1) -> ArmCompariso
     effect = over_seeds([seed.effect.value for _, seed in pairs if seed.effect], confidence)
     demanded = [-value for value in _differences(pairs, "demanded_loss")]
     demanded_gain = over_seeds(demanded, confidence) if len(demanded) == n else None
-    shares = _differences(pairs, "share")
+    shares, utilities = _differences(pairs, "share"), _differences(pairs, "utility")
     outcome, because = _outcome(effect_gain, effect, loss_change, demanded_gain, margin)
     return ArmComparison(
         arm=arm.name,
@@ -55,6 +55,7 @@ def compare(control: ArmRecord, arm: ArmRecord, n_arms: int = 1) -> ArmCompariso
         share_gain=over_seeds(shares, confidence) if len(shares) == n else None,
         loss_change=loss_change,
         demanded_gain=demanded_gain,
+        utility_gain=over_seeds(utilities, confidence) if len(utilities) == n else None,
         p_value=sign_flips(gains),
         outcome=outcome,
         because=because,

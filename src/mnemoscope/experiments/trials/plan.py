@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mnemoscope.contracts.names import check_folder_name
 from mnemoscope.examination import Budget
+from mnemoscope.experiments.atlas.trials import with_presets
 from mnemoscope.experiments.trials.jobs import Job
 from mnemoscope.runs.trial import ClaimRecord, Trial
 from mnemoscope.training import Recipe
@@ -102,6 +103,24 @@ def plan_trial(
     names = _distinct(["+".join(remedy.kind for remedy in group) for group in added])
     treated = [replace(recipe, remedies=(*recipe.remedies, *group)) for group in added]
     arms = [Arm(name=name, recipe=one) for name, one in zip(names, treated, strict=True)]
+    return TrialPlan(name=recipe.name, arms=(Arm(name="control", recipe=recipe), *arms), seeds=seeds, budget=budget)
+
+
+def plan_of_presets(recipe: Recipe, presets: Sequence[str], seeds: int, *, budget: Budget = BUDGET) -> TrialPlan:
+    """A recipe as it is, the control, against changes of the Atlas guide, each in an arm.
+
+    Args:
+        recipe: of the control.
+        presets: names, at least one; see `experiments.atlas.trials`.
+        seeds: of each arm.
+        budget: of each examination.
+
+    Raises:
+        ValueError: no name or an unknown one, a change that does not fit the recipe, or fewer than one seed.
+    """
+    if not presets:
+        raise ValueError("trial: needs at least one preset to compare with the control; see `list presets`")
+    arms = [Arm(name=name, recipe=with_presets(recipe, [name])) for name in presets]
     return TrialPlan(name=recipe.name, arms=(Arm(name="control", recipe=recipe), *arms), seeds=seeds, budget=budget)
 
 

@@ -6,7 +6,7 @@ FOLDER/trial.json                      what all runs that are finished say, rewr
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from mnemoscope.experiments.trials.acceptance import compare, pooled
 from mnemoscope.experiments.trials.jobs import Job, run_job
 from mnemoscope.experiments.trials.plan import Arm, TrialPlan
 from mnemoscope.models import build_model
-from mnemoscope.runs import RunDirectory, read_record, write_record
+from mnemoscope.runs import Estimate, Row, RunDirectory, read_record, write_record
 from mnemoscope.runs.trial import ArmRecord, SeedRecord, Trial
 from mnemoscope.training import load_recipe
 from mnemoscope.training.remedies import treated
@@ -148,12 +148,22 @@ def _seed(job: Job, failure: str) -> SeedRecord:
         loss=examination.base_loss,
         demanded_loss=next((part.base_loss for part in examination.subsets if part.name == "demanding"), None),
         accuracy=accuracies[-1] if accuracies else None,
+        utility=_utility(rows),
         effect=memory.effects["read"].get("optimal_constant"),
         share=examination.memories_share,
         margin=examination.margin,
         verdict=memory.verdict,
         seconds=max((float(row["seconds"]) for row in run.read_timings()), default=0.0),
     )
+
+
+def _utility(rows: Sequence[Row]) -> Estimate | None:
+    """Of the last evaluation, with 1.96 standard errors to either side; None of what has no episodes."""
+    found = [row for row in rows if "validation_utility" in row]
+    if not found:
+        return None
+    mean, error = found[-1]["validation_utility"], 1.96 * found[-1]["validation_utility_se"]
+    return Estimate(value=mean, low=mean - error, high=mean + error)
 
 
 def _place(job: Job) -> str:

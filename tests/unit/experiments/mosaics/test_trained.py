@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mnemoscope.experiments.mosaics import trained as module
+from mnemoscope.experiments import shared_runs as module
 from mnemoscope.experiments.mosaics.induction import InductionStudy
 from mnemoscope.experiments.mosaics.trained import trained
 from mnemoscope.experiments.published import EXPERIMENTS, MOSAICS
