@@ -51,6 +51,18 @@ def _filled(entry: Any) -> Any:
     if isinstance(value, list):
         return {title: [_filled(each) for each in value]}
     if isinstance(value, str) and value.startswith("generated:"):
-        kind = value.removeprefix("generated:")
-        return {title: room_reference.navigation() if kind == "reference" else page_markdown.navigation(kind)}
+        return {title: _navigation(value.removeprefix("generated:"))}
     return entry
+
+
+def _navigation(kind: str) -> list[Any]:
+    """The pages of a kind; those of findings are kept in a folder, since results make them and not the code."""
+    match kind:
+        case "reference":
+            return room_reference.navigation()
+        case "finding":
+            folder = Path(__file__).parents[1] / "findings"
+            pages = sorted(path.name for path in folder.glob("*.md") if path.name != "index.md")
+            return ["findings/index.md", *(f"findings/{name}" for name in pages)]
+        case _:
+            return page_markdown.navigation(kind)

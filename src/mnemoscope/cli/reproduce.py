@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,9 +11,13 @@ import tyro
 from mnemoscope.cli.executing import Kind, executor_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mnemoscope.experiments.executors import Executor
     from mnemoscope.experiments.gpu_hours import TrainingEstimate
     from mnemoscope.experiments.reproducing import Experiment, Result, Size
+
+SURVEY_NAME = "survey"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +25,15 @@ class Reproduce:
     """Measure a published figure over several seeds and say whether its claims hold; what is finished is kept."""
 
     name: Annotated[str | None, tyro.conf.Positional] = None
-    """Of the experiment; without it they are listed, with minutes where they were measured."""
+    """Of the experiment, or "survey" for all studies of the literature's claims; without it all are listed, with
+    minutes where they were measured."""
+
+    list_only: Annotated[bool, tyro.conf.arg(name="list")] = False
+    """List what is named, with minutes where they were measured, and measure nothing."""
+
+    findings: Path | None = None
+    """With "survey": write a page for each claim into this folder, from the results that are there, and measure
+    nothing. Without it, they are written into the folder "findings" of --out when all studies are finished."""
 
     seeds: int = 3
     """How many, from 0."""
@@ -30,8 +42,9 @@ class Reproduce:
     """Minutes on two CPU cores, or what was published; not every experiment has both. Where the trainings of "paper"
     are known, the GPU hours that they would take are estimated and printed first."""
 
-    text: str | None = None
-    """For an experiment on text: another one, as a file, a folder or "code"; its results need a folder of their own."""
+    text: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """For an experiment on text: another one, as a file, a folder or "code"; its results need a folder of their own.
+    Given twice where an experiment compares two texts."""
 
     out: Path = Path("runs/reproduce")
     """Folder of the results, one JSON file for each seed; the same command goes on from what is there."""
@@ -54,10 +67,15 @@ class Reproduce:
         from mnemoscope.experiments.reproducing import failures, finished
         from mnemoscope.experiments.reproduction_page import write_page
 
-        if self.name is None:
-            return _list(list(EXPERIMENTS.values()))
+        if self.findings is not None and self.name != SURVEY_NAME:
+            raise ValueError(f"reproduce: --findings goes with {SURVEY_NAME}; leave it out, or name {SURVEY_NAME}")
+        if self.name is None or self.list_only:
+            named = EXPERIMENTS.values() if self.name is None else _experiments_of(self.name)
+            return _list([*named])
+        if self.name == SURVEY_NAME:
+            return self._survey()
         experiment = find_experiment(self.name).at(self.size)
-        experiment = experiment if self.text is None else on_text(experiment, self.text)
+        experiment = on_text(experiment, *self.text) if self.text else experiment
         executor = executor_of(self.executor, processes=self.processes, address=self.address)
         if len(finished(experiment, self.seeds, self.size, self.out)) < self.seeds:
             _say_what_it_takes(experiment, self.size)
@@ -74,6 +92,19 @@ class Reproduce:
             say(f"FAILED: {line}")
         return 1 if broken else 0
 
+    def _survey(self) -> int:
+        """Every study, unless only pages are asked for; then the pages of what they found."""
+        from mnemoscope.cli.printing import say
+        from mnemoscope.experiments.survey.pages import write_findings
+        from mnemoscope.experiments.survey.studies import STUDIES
+
+        codes = [0]
+        if self.findings is None:
+            codes += [replace(self, name=study.experiment.name).run() for study in STUDIES]
+        index, *pages = write_findings(STUDIES, self.seeds, self.out, self.findings or self.out / "findings")
+        say(f"{len(pages)} findings: {index}")
+        return max(codes)
+
     def _found(self, experiment: "Experiment[Any]", executor: "Executor") -> "list[Result]":
         from mnemoscope.cli.printing import say
         from mnemoscope.experiments.reproducing import reproduce
@@ -82,6 +113,13 @@ class Reproduce:
         if self.executor == "local" and self.processes is None:
             return reproduce(experiment, self.seeds, self.size, self.out, say)
         return reproduce_on(executor, experiment, self.seeds, self.size, self.out, say)
+
+
+def _experiments_of(name: str) -> "Sequence[Experiment[Any]]":
+    """The experiments that a name stands for."""
+    from mnemoscope.experiments.published import SURVEY, find_experiment
+
+    return SURVEY if name == SURVEY_NAME else [find_experiment(name)]
 
 
 def _say_what_it_takes(experiment: "Experiment[Any]", size: "Size") -> None:

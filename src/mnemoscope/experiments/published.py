@@ -1,10 +1,19 @@
 """The published figures that can be reproduced, by name."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from mnemoscope.experiments.atlas.text_collapse import ATLAS_COLLAPSE_TEXT
+from mnemoscope.experiments.atlas.text_examined import ATLAS_EXAMINED, AtlasExamined
+from mnemoscope.experiments.atlas.text_studies import (
+    ATLAS_FLOORS,
+    ATLAS_LANGUAGES,
+    ATLAS_TEXT,
+    ATLAS_TRIALS,
+    TextStudy,
+)
 from mnemoscope.experiments.detached_writes import DETACHED_WRITES
 from mnemoscope.experiments.geometry.calibration import GEOMETRY_CALIBRATION
 from mnemoscope.experiments.geometry.capacity import CAPACITY
@@ -18,6 +27,8 @@ from mnemoscope.experiments.geometry.phase import GEOMETRY_PHASE
 from mnemoscope.experiments.geometry.steering import STEERING
 from mnemoscope.experiments.geometry.theory import NODE2VEC_DYNAMICS
 from mnemoscope.experiments.geometry.tiny import TINY_GRAPHS
+from mnemoscope.experiments.grokking.stablemax import STABLEMAX_GROKKING
+from mnemoscope.experiments.grokking.tables import GROKKING_TASKS
 from mnemoscope.experiments.head_collapse import HEAD_COLLAPSE, SmallLm
 from mnemoscope.experiments.mosaics.examined import MOSAIC_EXAMINED
 from mnemoscope.experiments.mosaics.induction import MOSAIC_INDUCTION
@@ -30,11 +41,19 @@ from mnemoscope.experiments.mosaics.regbench import REGBENCH, REGBENCH_LONGER, R
 from mnemoscope.experiments.mosaics.three_moons import THREE_MOONS
 from mnemoscope.experiments.mosaics.v2 import MOSAIC_V2
 from mnemoscope.experiments.mosaics.v2_levels import MOSAIC_V2_LEVELS
+from mnemoscope.experiments.parallax.arms import CortexStudy
+from mnemoscope.experiments.parallax.bridge import PARALLAX_BRIDGE, BridgeStudy
+from mnemoscope.experiments.parallax.collapse import PARALLAX_COLLAPSE, CollapseStudy
+from mnemoscope.experiments.parallax.phase import PARALLAX_PHASE
+from mnemoscope.experiments.recall.capacity import MEMORY_CAPACITY
+from mnemoscope.experiments.recall.write_sweeps import WRITE_SWEEPS
 from mnemoscope.experiments.reproducing import Experiment
 from mnemoscope.experiments.stability import PERPGRAD, STRENGTHS, WEIGHT_DECAY
+from mnemoscope.experiments.survey.studies import STUDIES
 
 IN_WEIGHTS = (PATH_STAR, PAUSED, STAGED, DIRECTIONS, TREE, MAMBA, REMEMBERED, STEERING, EDITING, CAPACITY, KNOCKING_OUT)
 TINY = (TINY_GRAPHS, NODE2VEC_DYNAMICS, GEOMETRIC_COSTS, GEOMETRY_PHASE, GEOMETRY_CALIBRATION)
+ATLAS = (ATLAS_TEXT, ATLAS_FLOORS, ATLAS_COLLAPSE_TEXT, ATLAS_LANGUAGES, ATLAS_TRIALS, ATLAS_EXAMINED)
 MOSAICS = (
     THREE_MOONS,
     MOSAIC_STORIES,
@@ -53,18 +72,30 @@ MOSAICS = (
     MOSAIC_V2_LEVELS,
 )
 
+PARALLAX = (PARALLAX_COLLAPSE, PARALLAX_PHASE, PARALLAX_BRIDGE)
+
+SURVEY = tuple(study.experiment for study in STUDIES)
+"""What `mnemoscope reproduce survey` stands for."""
+
 EXPERIMENTS: Mapping[str, Experiment[Any]] = {
     experiment.name: experiment
     for experiment in (
         PERPGRAD,
         WEIGHT_DECAY,
         STRENGTHS,
+        STABLEMAX_GROKKING,
+        GROKKING_TASKS,
         HEAD_COLLAPSE,
         DETACHED_WRITES,
+        MEMORY_CAPACITY,
+        WRITE_SWEEPS,
         *IN_WEIGHTS,
         IN_CONTEXT,
         *TINY,
         *MOSAICS,
+        *ATLAS,
+        *PARALLAX,
+        *SURVEY,
     )
 }
 
@@ -82,13 +113,23 @@ def find_experiment(name: str) -> Experiment[Any]:
     raise ValueError(f"reproduce: no experiment is called {name!r}{hint} experiments: {', '.join(EXPERIMENTS)}")
 
 
-def on_text(experiment: Experiment[Any], corpus: str) -> Experiment[Any]:
-    """The same experiment on another text.
+def on_text(experiment: Experiment[Any], *corpora: str) -> Experiment[Any]:
+    """The same experiment on another text, or on several where it compares them.
 
     Raises:
-        ValueError: an experiment that reads no text.
+        ValueError: an experiment that reads no text, or another number of them.
     """
-    if not all(isinstance(settings, SmallLm | LanguageStudy) for settings in experiment.sizes.values()):
-        raise ValueError(f"reproduce: {experiment.name} reads no text; leave out --text {corpus}")
-    sizes = {size: replace(settings, corpus=corpus) for size, settings in experiment.sizes.items()}
+    sizes = {size: _of_text(experiment.name, settings, corpora) for size, settings in experiment.sizes.items()}
     return replace(experiment, sizes=sizes)
+
+
+def _of_text(name: str, settings: Any, corpora: Sequence[str]) -> Any:
+    if isinstance(settings, TextStudy | AtlasExamined):
+        return settings.on(corpora)
+    if isinstance(settings, CollapseStudy):
+        return replace(settings, cortex=_of_text(name, settings.cortex, corpora))
+    if not isinstance(settings, SmallLm | LanguageStudy | CortexStudy | BridgeStudy):
+        raise ValueError(f"reproduce: {name} reads no text; leave out --text {' '.join(corpora)}")
+    if len(corpora) != 1:
+        raise ValueError(f"reproduce: {name} reads one text, got {len(corpora)}; leave out all but one --text")
+    return replace(settings, corpus=corpora[0])

@@ -13,9 +13,10 @@ import tyro
 from mnemoscope.cli.reproduce import Reproduce
 from mnemoscope.experiments import reproducing, reproducing_seeds
 from mnemoscope.experiments.executors import Executor, LocalPool, RayCluster
-from mnemoscope.experiments.published import EXPERIMENTS
+from mnemoscope.experiments.published import EXPERIMENTS, SURVEY
 from mnemoscope.experiments.reproducing import Experiment, Result
 from mnemoscope.experiments.stability import PERPGRAD
+from mnemoscope.experiments.survey.studies import STUDIES
 from mnemoscope.runs import write_record
 
 
@@ -84,7 +85,7 @@ def test_names(tmp_path: Path):
     mistakes = (
         (Reproduce(name="perpgrd", out=tmp_path / "new"), "did you mean 'perpgrad'?"),
         (Reproduce(name="perpgrad", size="paper", out=tmp_path / "new"), "give --size small"),
-        (Reproduce(name="perpgrad", text="code", out=tmp_path / "new"), "perpgrad reads no text"),
+        (Reproduce(name="perpgrad", text=("code",), out=tmp_path / "new"), "perpgrad reads no text"),
     )
     for asked, message in mistakes:
         with pytest.raises(ValueError, match=re.escape(message)):
@@ -135,3 +136,35 @@ def test_claims_of_a_size_are_those_that_its_settings_measure():
     assert {f"gain_{depth}" for depth in stories.sizes["paper"].depths} <= figures
     assert "gain_4" not in figures
     assert any("mosaic_18: validation" in series for series in paper.plots[0].lines.values())
+
+
+def test_the_survey_is_listed_and_its_pages_are_written_from_what_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert tyro.cli(Reproduce, args=["survey", "--list"]).run() == 0
+    listed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("survey-")]
+    assert [line.split()[0] for line in listed] == [experiment.name for experiment in SURVEY]
+    assert tyro.cli(Reproduce, args=["perpgrad", "--list"]).run() == 0
+    assert capsys.readouterr().out.startswith("perpgrad ")
+    pages = tmp_path / "pages"
+    assert tyro.cli(Reproduce, args=["survey", "--out", str(tmp_path), "--findings", str(pages)]).run() == 0
+    assert f"findings: {pages / 'index.md'}" in capsys.readouterr().out.replace("\n", "")
+    names = {path.stem for path in pages.iterdir()}
+    assert names == {"index", *(finding.slug for study in STUDIES for finding in study.findings)}
+    with pytest.raises(ValueError, match="--findings goes with survey"):
+        tyro.cli(Reproduce, args=["perpgrad", "--findings", str(pages)]).run()
+
+
+def test_the_survey_reproduces_every_study_then_writes_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    named, run = list[str | None](), Reproduce.run
+
+    def recorded(self: Reproduce) -> int:
+        named.append(self.name)
+        return run(self) if self.name == "survey" else int(self.name == "survey-retnet")
+
+    monkeypatch.setattr(Reproduce, "run", recorded)
+    assert tyro.cli(Reproduce, args=["survey", "--out", str(tmp_path)]).run() == 1
+    assert named == ["survey", *(experiment.name for experiment in SURVEY)]
+    assert (tmp_path / "findings" / "index.md").exists()
