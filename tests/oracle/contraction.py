@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from tests.oracle import mamba
 from tests.oracle.log_accumulation import raw_read
 
 
@@ -68,3 +69,37 @@ def workspace(
             last = last.detach() + torch.linalg.solve(identity - jacobian, last - last.detach())
         rows.append(last)
     return torch.stack(rows) @ weights["out.weight"].T
+
+
+def under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def expert_workspace(
+    weights: Mapping[str, Tensor],
+    x: Tensor,
+    *,
+    n_heads: int,
+    update_every: int,
+    rho: float,
+    step_size: float,
+    n_iterations: int,
+    gradient: str,
+    order: int,
+) -> Tensor:
+    """A whole workspace of experts for one sequence x (t d); of gradients, "unroll" and "one_live"."""
+    looked = raw_read(weights, x, n_heads, None, True)
+    scanned = mamba.memory(under("scan.", weights), x, rank=1, order=order)
+    weight, z, rows = bounded(weights["weight"], rho), torch.zeros_like(x[0]), []
+    for t in range(x.shape[0]):
+        inner = weights["net_in.weight"] @ x[t] + weights["net_in.bias"]
+        inner = inner * (1 + torch.erf(inner / 2**0.5)) / 2
+        net = weights["net_out.weight"] @ inner + weights["net_out.bias"]
+        wave = weights["wave.weight"] @ torch.sin(weights["frequency"] * t + weights["phase"])
+        if (t + 1) % update_every == 0:
+            p = torch.stack([looked[t], scanned[t], net, wave]).mean(0)
+            drive = weights["push.weight"] @ p + weights["push.bias"]
+            z = settled(weight, drive, step_size, n_iterations - 1, "fixed", 0.0)
+            z = step(weight, drive, z if gradient == "unroll" else z.detach(), step_size)
+        rows.append(weights["out.weight"] @ z)
+    return torch.stack(rows)

@@ -11,10 +11,25 @@ def held(slots: Tensor, radius: float | None) -> list[Tensor]:
     return [slot if radius is None else radius * slot / slot.square().sum().sqrt() for slot in slots]
 
 
-def memory(weights: Mapping[str, Tensor], x: Tensor, inverse_temperature: float, radius: float | None) -> Tensor:
+def looked(slots: list[Tensor], tokens: Tensor, inverse_temperature: float) -> list[Tensor]:
+    """Every slot after it has looked at all slots and at some tokens (s d)."""
+    seen, found = [*slots, *tokens], []
+    for slot in slots:
+        scores = [(inverse_temperature * slot @ one).exp() for one in seen]
+        mean = torch.zeros_like(slot)
+        for score, one in zip(scores, seen, strict=True):
+            mean = mean + score * one
+        found.append(mean / sum(scores))
+    return found
+
+
+def memory(
+    weights: Mapping[str, Tensor], x: Tensor, inverse_temperature: float, radius: float | None, looking: bool = False
+) -> Tensor:
     """One sequence x (t d); the gate is applied where its weights are."""
-    slots, outputs = held(weights["slots"].detach(), radius), []
+    bank, outputs = held(weights["slots"].detach(), radius), []
     for t in range(x.shape[0]):
+        slots = looked(bank, x[: t + 1] @ weights["look.weight"].T, inverse_temperature) if looking else bank
         query = weights["query.weight"] @ x[t]
         scores = [(inverse_temperature * query @ slot).exp() for slot in slots]
         read, total = torch.zeros_like(slots[0]), x.new_zeros(())

@@ -8,14 +8,21 @@
 The slots receive the gradient of weight * E alone, everything else that of the task alone. E draws the slots towards
 the queries; where beta lambda_max(E[q q^T]) < 1, one vector for all slots is where it leads (`collapse_threshold`).
 
+With `bidirectional` the slots look first, at one another and at the tokens so far, and tokens read what they found:
+
+    L_ti = softmax over [M; u_1..u_t] of (beta M_i . [M; u]), applied to [M; u]          u_s = W_u x_s
+    a_t = softmax_i(beta q_t . L_ti)      r_t = sum_i a_ti L_ti
+
 Why: to study a memory whose own objective leads to a collapse that the task cannot see or mend.
 
-Known limits: nothing of the sequence is written; where the energy makes the collapse stable, no setting of the task's
-loss undoes it.
+Known limits: nothing of the sequence is written, unless the slots look at it (every token then has slots of its own:
+m d numbers a token while it is computed, and m (d + 1) carried on); where the energy makes the collapse stable, no
+setting of the task's loss undoes it.
 
 Source: a reconstruction of version 2 of the Parallax notes (note 004), whose equations are not public; the energy is
 that of modern Hopfield networks, Ramsauer et al. 2020 (arXiv 2008.02217), equation 2.
-Differs: without the second, bidirectional pass over the bank; slots on a sphere are an option of this package.
+Differs: the second pass sees the tokens so far and not all, since a decoder must be causal; slots on a sphere and slots
+that stay as they were drawn are options of this package.
 """
 
 import math
@@ -28,8 +35,10 @@ from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from mnemoscope.contracts import ReadPoint, Role
-from mnemoscope.memories.parts import require
+from mnemoscope.memories.parts import empty_state, require, state_bytes
 from mnemoscope.ops.bank_energy import Collapse, bank_collapse, bank_energy, on_sphere
+from mnemoscope.ops.bank_looks import CHUNK_TOKENS, Looked, look_at_slots, look_at_tokens
+from mnemoscope.ops.precision import at_least_float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +51,8 @@ class EnergyBankConfig:
         gated: multiply the contribution by a sigmoid gate per channel.
         weight: of the energy in what training minimises.
         sphere_radius: length to which every slot is scaled; None leaves their lengths free.
+        bidirectional: slots look at one another and at the tokens so far before they are read.
+        fixed: slots stay as they were drawn; the energy is not minimised.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -51,6 +62,8 @@ class EnergyBankConfig:
     gated: bool = True
     weight: float = 0.1
     sphere_radius: float | None = None
+    bidirectional: bool = False
+    fixed: bool = False
 
     def __post_init__(self) -> None:
         where = "energy_bank"
@@ -63,7 +76,10 @@ class EnergyBankConfig:
 
 
 class EnergyBankState(NamedTuple):
-    """Empty: a bank remembers nothing of the sequence."""
+    """What slots that look at the tokens have seen: of no slot where they do not."""
+
+    log_weight: Float[Tensor, "b looking"]
+    mean: Float[Tensor, "b looking d"]
 
 
 class EnergyBank(nn.Module):
@@ -75,8 +91,10 @@ class EnergyBank(nn.Module):
         super().__init__()
         self.config, self.d_model = config, d_model
         self.inverse_temperature = config.inverse_temperature or d_model**-0.5
-        self.slots = nn.Parameter(torch.randn(config.n_slots, d_model))
+        self.slots = nn.Parameter(torch.randn(config.n_slots, d_model), requires_grad=not config.fixed)
         self.query = nn.Linear(d_model, d_model, bias=False)
+        if config.bidirectional:
+            self.look = nn.Linear(d_model, d_model, bias=False)
         if config.gated:
             self.fusion = nn.Linear(2 * d_model, d_model)
             self.gate = ReadPoint()
@@ -86,8 +104,12 @@ class EnergyBank(nn.Module):
         self.contribution = ReadPoint()
 
     def init_state(self, batch: int) -> EnergyBankState:
-        """Empty."""
-        return EnergyBankState()
+        """No token seen."""
+        weight = self.out.weight
+        if not self.config.bidirectional:
+            return EnergyBankState(empty_state(weight, batch, 0), empty_state(weight, batch, 0, self.d_model))
+        slots = self._constant_slots().to(at_least_float32(weight.dtype))
+        return EnergyBankState(*look_at_slots(slots, self.inverse_temperature, batch))
 
     def step(self, x: Float[Tensor, "b d"], state: EnergyBankState) -> tuple[Float[Tensor, "b d"], EnergyBankState]:
         """Address, read, gate: one token."""
@@ -97,14 +119,33 @@ class EnergyBank(nn.Module):
     def forward(
         self, x: Float[Tensor, "b t d"], state: EnergyBankState | None = None
     ) -> tuple[Float[Tensor, "b t d"], EnergyBankState]:
-        """Every token on its own; no gradient reaches the slots."""
-        slots = on_sphere(self.slots.detach(), self.config.sphere_radius)
-        scores = self.inverse_temperature * (self.query(x) @ slots.T)
-        read = self.read(self.addressing(scores.softmax(-1)) @ slots)
+        """Every token on its own, or after those before it; no gradient reaches the slots."""
+        state = state or self.init_state(x.shape[0])
+        slots, query = self._constant_slots(), self.query(x)
+        if self.config.bidirectional:
+            slots, state = self._looked(x, slots, state)
+            scores = self.inverse_temperature * torch.einsum("btd,btmd->btm", query, slots)
+            read = torch.einsum("btm,btmd->btd", self.addressing(scores.softmax(-1)), slots)
+        else:
+            scores = self.inverse_temperature * (query @ slots.T)
+            read = self.addressing(scores.softmax(-1)) @ slots
+        read = self.read(read)
         y = self.out(read)
         if self.config.gated:
             y = self.gate(self.fusion(torch.cat([x, read], dim=-1)).sigmoid()) * y
-        return self.contribution(y), EnergyBankState()
+        return self.contribution(y), state
+
+    def _constant_slots(self) -> Float[Tensor, "m d"]:
+        return on_sphere(self.slots.detach(), self.config.sphere_radius)
+
+    def _looked(
+        self, x: Float[Tensor, "b t d"], slots: Float[Tensor, "m d"], state: EnergyBankState
+    ) -> tuple[Float[Tensor, "b t m d"], EnergyBankState]:
+        """The slots as every token finds them; in float32 at least, since it is a sum over all tokens."""
+        precise = state.mean.dtype
+        slots, tokens = slots.to(precise), self.look(x).to(precise)
+        found, seen = look_at_tokens(slots, tokens, self.inverse_temperature, Looked(*state))
+        return found.to(x.dtype), EnergyBankState(*seen)
 
     def auxiliary_loss(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, ""]:
         """The weighted energy of the slots under the queries of x, in float32 at least; only the slots receive it."""
@@ -125,10 +166,20 @@ class EnergyBank(nn.Module):
         return on_sphere(on_sphere(self.slots, radius).mean(0, keepdim=True), radius)[0]
 
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
-        """Nothing."""
-        return 0
+        """Nothing, or a number and a vector of every slot that looks at tokens."""
+        looking = self.config.n_slots if self.config.bidirectional else 0
+        return state_bytes(self.out.weight, carried=batch * looking * (self.d_model + 1))
 
     def flops(self, batch: int, tokens: int) -> int:
-        """Query, scores, read, gate and output projections; the energy is computed in training alone."""
+        """Query, scores, read, gate and output projections; the energy is computed in training alone.
+
+        Slots that look add their projection, their scores, and the means over chunks.
+        """
         d, m = self.d_model, self.config.n_slots
-        return 2 * batch * tokens * d * (2 * d + 2 * m + 2 * d * self.config.gated)
+        plain = 2 * batch * tokens * d * (2 * d + 2 * m + 2 * d * self.config.gated)
+        if not self.config.bidirectional:
+            return plain
+        n_chunks, rest = divmod(tokens, CHUNK_TOKENS)
+        # A token alone in its chunk is no matrix product.
+        pairs = n_chunks * CHUNK_TOKENS**2 + (rest > 1) * rest**2
+        return plain + 2 * batch * d * (tokens * (d + m) + pairs * m) + 4 * m * m * d

@@ -148,7 +148,7 @@ class ContractiveWorkspace(nn.Module):
     ) -> tuple[Float[Tensor, "b t d"], WorkspaceState]:
         """All tokens settle side by side, each for itself."""
         p, attention = self.attention(x, state and state.attention, self.addressing)
-        z = self._settle(*self._loop(p)).to(x.dtype)
+        z = settle(self.config, *self._loop(p)).to(x.dtype)
         return self.contribution(self.out(self.read(z))), WorkspaceState(attention)
 
     def inner_map(
@@ -163,19 +163,6 @@ class ContractiveWorkspace(nn.Module):
         weight = bounded_matrix(self.weight, self.config.rho)
         return weight, self.push(p).to(weight.dtype)
 
-    def _settle(self, weight: Float[Tensor, "d d"], drive: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        config = self.config
-        tolerance = TOLERANCES[config.stop] if config.tolerance is None else config.tolerance
-        stop = Stop(config.stop, tolerance, config.n_iterations - 1)
-        if config.gradient == "unroll":
-            z = iterate(weight, drive, config.step_size, stop)
-        else:
-            with torch.no_grad():
-                z = iterate(weight, drive, config.step_size, stop)
-        if config.gradient == "implicit":
-            return ImplicitStep.apply(z, weight, drive, config.step_size, config.n_products)
-        return contraction_step(z, weight, drive, config.step_size)
-
     def state_bytes(self, batch: int = 1, tokens: int = 0) -> int:
         """The keys and values of the attention."""
         return self.attention.state_bytes(batch, tokens)
@@ -185,3 +172,25 @@ class ContractiveWorkspace(nn.Module):
         return self.attention.flops(batch, tokens) + 2 * batch * tokens * self.d_model**2 * (
             self.config.n_iterations + 2
         )
+
+
+def settle(
+    config: ContractiveWorkspaceConfig, weight: Float[Tensor, "d d"], drive: Float[Tensor, "*b d"]
+) -> Float[Tensor, "*b d"]:
+    """Where every token's state is after its last step, which is live, with the gradient that the settings name.
+
+    Args:
+        config: steps, stop and gradient.
+        weight: matrix of the loop, bounded already.
+        drive: what pushes it.
+    """
+    tolerance = TOLERANCES[config.stop] if config.tolerance is None else config.tolerance
+    stop = Stop(config.stop, tolerance, config.n_iterations - 1)
+    if config.gradient == "unroll":
+        z = iterate(weight, drive, config.step_size, stop)
+    else:
+        with torch.no_grad():
+            z = iterate(weight, drive, config.step_size, stop)
+    if config.gradient == "implicit":
+        return ImplicitStep.apply(z, weight, drive, config.step_size, config.n_products)
+    return contraction_step(z, weight, drive, config.step_size)

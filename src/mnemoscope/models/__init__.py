@@ -4,8 +4,10 @@ May live here: how memories are put together into whole models, their saving and
 memories, ops, contracts.
 """
 
+from mnemoscope.models.banked_cortex import BankedCortexConfig, beside_of
 from mnemoscope.models.building import Model, ModelConfig, build_model, only_stack, reads_vectors
 from mnemoscope.models.context import Context, ContextConfig
+from mnemoscope.models.expert_workspace import ExpertWorkspace, ExpertWorkspaceConfig
 from mnemoscope.models.files import load_model, save_model
 from mnemoscope.models.folded import Folded, FoldedConfig
 from mnemoscope.models.layout import parse_layout
@@ -15,8 +17,11 @@ from mnemoscope.models.mosaic_import import import_library, import_nano
 from mnemoscope.models.stack import Stack, StackConfig, StackState, VectorsConfig, build
 
 __all__ = [
+    "BankedCortexConfig",
     "Context",
     "ContextConfig",
+    "ExpertWorkspace",
+    "ExpertWorkspaceConfig",
     "Folded",
     "FoldedConfig",
     "MixerConfig",
@@ -33,6 +38,7 @@ __all__ = [
     "StackConfig",
     "StackState",
     "VectorsConfig",
+    "beside_of",
     "build",
     "build_model",
     "build_mosaic",

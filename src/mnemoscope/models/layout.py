@@ -20,6 +20,7 @@ from mnemoscope.memories import MEMORIES
 from mnemoscope.memories.atlas_compat import AtlasCompatConfig
 from mnemoscope.memories.presets import PRESETS
 from mnemoscope.models.context import ContextConfig
+from mnemoscope.models.expert_workspace import ExpertWorkspaceConfig
 from mnemoscope.models.folded import FoldedConfig
 from mnemoscope.models.mixers import MixerConfig, ParallelConfig, SerialConfig
 
@@ -83,7 +84,7 @@ def _composed(name: str, parts: Sequence[ast.expr], keywords: Sequence[ast.keywo
 
 
 def _configure(name: str, keywords: Sequence[ast.keyword]) -> MixerConfig:
-    for beside in (AtlasCompatConfig, FoldedConfig):
+    for beside in (AtlasCompatConfig, ExpertWorkspaceConfig, FoldedConfig):
         if name == beside.kind:
             return with_options("layout", name, beside(), keywords)
     if name not in MEMORIES and name not in PRESETS:

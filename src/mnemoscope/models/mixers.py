@@ -24,6 +24,7 @@ from mnemoscope.memories import AnyMemoryConfig, AttentionConfig, GatedDeltaConf
 from mnemoscope.memories.atlas_compat import AtlasCompat, AtlasCompatConfig
 from mnemoscope.memories.parts import RmsNorm, require
 from mnemoscope.models.context import Context, ContextConfig
+from mnemoscope.models.expert_workspace import ExpertWorkspace, ExpertWorkspaceConfig
 from mnemoscope.models.folded import Folded, FoldedConfig
 
 
@@ -71,7 +72,13 @@ class SerialConfig:
 
 
 MixerConfig = Annotated[
-    AnyMemoryConfig | AtlasCompatConfig | ContextConfig | FoldedConfig | ParallelConfig | SerialConfig,
+    AnyMemoryConfig
+    | AtlasCompatConfig
+    | ContextConfig
+    | ExpertWorkspaceConfig
+    | FoldedConfig
+    | ParallelConfig
+    | SerialConfig,
     Field(discriminator="kind"),
 ]
 """A memory, what is left of one, one that breaks the contract on purpose, or a composition of them."""
@@ -219,7 +226,7 @@ class Serial(nn.Module):
         return self.first.flops(batch, tokens) + self.second.flops(batch, tokens)
 
 
-Mixer = AtlasCompat | Context | Folded | Memory | Parallel | Serial
+Mixer = AtlasCompat | Context | ExpertWorkspace | Folded | Memory | Parallel | Serial
 
 
 def build_mixer(config: MixerConfig, d_model: int) -> Mixer:
@@ -229,6 +236,8 @@ def build_mixer(config: MixerConfig, d_model: int) -> Mixer:
             return Context(config, d_model)
         case AtlasCompatConfig():
             return AtlasCompat(config, d_model)
+        case ExpertWorkspaceConfig():
+            return ExpertWorkspace(config, d_model)
         case FoldedConfig():
             return Folded(config, d_model)
         case ParallelConfig():

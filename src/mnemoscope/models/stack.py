@@ -49,7 +49,10 @@ class StackConfig:
         d_model: width of the residual stream.
         mixers: one per block, first block first; see `StackConfig.of` for layouts.
         mlp_ratio: width of the feed-forward part over d_model; 0 for none.
+        bare_blocks: how many of the last blocks are a mixer alone, without a feed-forward part.
         tie_embeddings: use the embedding as the head.
+        embedding_std: standard deviation that embedding and head are drawn with; None for 1 / sqrt(d_model) of the
+            embedding, and of an untied head what linear layers begin with.
         positions: "none" (the mixers see to order), or "learned" up to `max_tokens`.
         max_tokens: longest sequence of learned positions.
         residual: add what a mixer and a feed-forward part give to what they read; without, as some published Mamba
@@ -63,7 +66,9 @@ class StackConfig:
     d_model: int = 64
     mixers: tuple[MixerConfig, ...] = field(default_factory=lambda: parse_layout("attention(window=16), gated_delta"))
     mlp_ratio: float = 2.0
+    bare_blocks: int = 0
     tie_embeddings: bool = True
+    embedding_std: float | None = None
     positions: Literal["none", "learned"] = "none"
     max_tokens: int | None = None
     residual: bool = True
@@ -76,9 +81,14 @@ class StackConfig:
         else:
             require(self.vocab_size == 0, "stack.vocab_size", "0 with vectors", self.vocab_size, "use 0")
             require(not self.tie_embeddings, "stack.tie_embeddings", "False with vectors", True, "use False")
+        std = self.embedding_std
+        drawn = std is None or (self.vectors is None and 0 < std < float("inf"))
+        require(drawn, "stack.embedding_std", "positive and finite, and None with vectors", std, "use None")
         require(self.d_model >= 1, "stack.d_model", "at least 1", self.d_model, "use 64")
         require(len(self.mixers) >= 1, "stack.mixers", "at least one block", len(self.mixers), "give a layout")
         require(self.mlp_ratio >= 0, "stack.mlp_ratio", "0 or more", self.mlp_ratio, "use 0 for no feed-forward part")
+        n, bare = len(self.mixers), self.bare_blocks
+        require(0 <= bare <= n, "stack.bare_blocks", f"from 0 to the {n} blocks there are", bare, "use 0")
         require(
             (self.positions == "learned") == (self.max_tokens is not None),
             "stack.max_tokens",
@@ -86,6 +96,12 @@ class StackConfig:
             self.max_tokens,
             "set both or neither",
         )
+
+    @property
+    def mlp_widths(self) -> tuple[int, ...]:
+        """Channels of every block's feed-forward part; 0 where it has none."""
+        n, width = len(self.mixers), round(self.d_model * self.mlp_ratio)
+        return (width,) * (n - self.bare_blocks) + (0,) * self.bare_blocks
 
     @classmethod
     def of(cls, layout: str, *, vocab_size: int, d_model: int = 64, tie_embeddings: bool = True) -> "StackConfig":
@@ -166,14 +182,16 @@ class Stack(nn.Module):
         self.config = config
         self.embedding = nn.Linear(vectors.n_channels, d) if vectors else nn.Embedding(config.vocab_size, d)
         if vectors is None:
-            nn.init.normal_(self.embedding.weight, std=d**-0.5)
+            nn.init.normal_(self.embedding.weight, std=config.embedding_std or d**-0.5)
         self.positions = nn.Embedding(config.max_tokens, d) if config.max_tokens is not None else None
-        width = round(d * config.mlp_ratio)
-        self.blocks = Blocks(Block(mixer, d, width, config.residual) for mixer in config.mixers)
+        blocks = zip(config.mixers, config.mlp_widths, strict=True)
+        self.blocks = Blocks(Block(mixer, d, width, config.residual) for mixer, width in blocks)
         self.norm = nn.RMSNorm(d, NORM_EPSILON)
         self.head = nn.Linear(d, vectors.n_outputs if vectors else config.vocab_size, bias=False)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
+        elif config.embedding_std is not None:
+            nn.init.normal_(self.head.weight, std=config.embedding_std)
 
     def forward(self, tokens: Inputs) -> Float[Tensor, "b t vocab"]:
         """Logits of the next token at every position."""
@@ -238,8 +256,8 @@ class Stack(nn.Module):
     def flops(self, batch: int, tokens: int) -> int:
         """Floating-point operations of the matrix products of `forward`."""
         d, config = self.config.d_model, self.config
-        mlp = 4 * batch * tokens * d * round(d * config.mlp_ratio)
-        blocks = sum(block.mixer.flops(batch, tokens) + mlp for block in self.blocks)
+        mixers = sum(block.mixer.flops(batch, tokens) for block in self.blocks)
+        blocks = mixers + 4 * batch * tokens * d * sum(config.mlp_widths)
         vectors = config.vectors
         ends = d * (vectors.n_channels + vectors.n_outputs if vectors else config.vocab_size)
         return blocks + 2 * batch * tokens * ends

@@ -51,6 +51,16 @@ def bytes_held(state: StackState) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in tensors(state.blocks))
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_embedding_and_head_are_drawn_as_small_as_is_said(tied: bool):
+    config = StackConfig.of("attention", vocab_size=400, d_model=32, tie_embeddings=tied)
+    plain, small = (build(replace(config, embedding_std=std), 0) for std in (None, 0.02))
+    for weight in (small.embedding.weight, small.head.weight):
+        assert weight.std().item() == pytest.approx(0.02, rel=0.03)
+    assert plain.embedding.weight.std().item() == pytest.approx(32**-0.5, rel=0.03)
+    assert (small.head.weight is small.embedding.weight) == tied
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -59,6 +69,7 @@ def bytes_held(state: StackState) -> int:
         (lambda: StackConfig(vocab_size=0, vectors=VECTORS), "stack.tie_embeddings must be False with vectors, got"),
         (lambda: StackConfig.of_vectors("bank", n_channels=0, n_outputs=1), "stack.vectors.n_channels must be at le"),
         (lambda: StackConfig.of_vectors("bank", n_channels=1, n_outputs=0), "stack.vectors.n_outputs must be at lea"),
+        (lambda: StackConfig(vocab_size=9, embedding_std=0.0), "stack.embedding_std must be positive and finite"),
         (lambda: StackConfig(vocab_size=9, d_model=0), "stack.d_model must be at least 1, got 0"),
         (lambda: StackConfig(vocab_size=9, mixers=()), "stack.mixers must be at least one block, got 0"),
         (lambda: StackConfig(vocab_size=9, mlp_ratio=-0.5), "stack.mlp_ratio must be 0 or more, got -0.5"),

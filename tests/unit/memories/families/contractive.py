@@ -4,6 +4,7 @@ from functools import partial
 
 from mnemoscope.memories import ContractiveWorkspaceConfig, LogAccumulatorConfig
 from mnemoscope.memories.workspace import TOLERANCES
+from mnemoscope.models import ExpertWorkspaceConfig
 from tests.oracle import contraction, log_accumulation
 from tests.unit.memories.families.case import D_MODEL, B, Case, T
 
@@ -59,6 +60,38 @@ def workspace(config: ContractiveWorkspaceConfig, *, long: bool = False) -> Case
     )
 
 
+def experts(config: ExpertWorkspaceConfig, *, long: bool = False) -> Case:
+    # d_state 8, one channel of the scan a channel of the model: its rank is 1.
+    scan = 16 * 32 + 16 * 4 + 16 + 16 * 17 + 16 + 16 + 16 * 8 + 16 + 16 * 16
+    return Case(
+        config=config,
+        oracle=partial(
+            contraction.expert_workspace,
+            n_heads=config.n_heads,
+            update_every=config.update_every,
+            rho=config.rho,
+            step_size=config.step_size,
+            n_iterations=config.n_iterations,
+            gradient=config.gradient,
+            order=config.d_state,
+        ),
+        # Experts: attention, scan, net with biases, waves; the loop's matrix, push with its bias, output.
+        parameters=3 * 256 + scan + 2 * (256 + 16) + (2 * 16 + 256) + 256 + (256 + 16) + 256,
+        points={
+            "addressing": (B, config.n_heads, T, T),
+            "read": (B, T, D_MODEL),
+            "contribution": (B, T, D_MODEL),
+            "scan.state": (B, T, 16, 8),
+            "scan.read": (B, T, 16),
+            "scan.contribution": (B, T, D_MODEL),
+        },
+        on_demand=("addressing", "scan.state"),
+        state_of=lambda state: state.scan.s,
+        constant_start=config.update_every > 1,
+        long=long,
+    )
+
+
 CASES = {
     "log accumulator": accumulator(LogAccumulatorConfig(n_heads=2)),
     "log accumulator in the loop": accumulator(LogAccumulatorConfig(n_heads=2, compress="loop")),
@@ -83,5 +116,9 @@ CASES = {
     ),
     "workspace of two steps": workspace(
         ContractiveWorkspaceConfig(n_heads=4, n_iterations=2, gradient="one_live"), long=True
+    ),
+    "workspace of experts": experts(ExpertWorkspaceConfig(n_heads=2, n_iterations=6)),
+    "workspace of experts, updated every three tokens": experts(
+        ExpertWorkspaceConfig(n_heads=2, n_iterations=6, update_every=3, gradient="unroll"), long=True
     ),
 }

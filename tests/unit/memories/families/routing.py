@@ -23,9 +23,14 @@ def bank(config: EnergyBankConfig, long: bool = False) -> Case:
 
     return Case(
         config=config,
-        oracle=partial(energy_bank.memory, inverse_temperature=beta, radius=config.sphere_radius),
+        oracle=partial(
+            energy_bank.memory,
+            inverse_temperature=beta,
+            radius=config.sphere_radius,
+            looking=config.bidirectional,
+        ),
         auxiliary=auxiliary,
-        parameters=config.n_slots * D + 2 * D * D + (2 * D * D + D) * config.gated,
+        parameters=config.n_slots * D + (2 + config.bidirectional) * D * D + (2 * D * D + D) * config.gated,
         points=points | ({"gate": (B, T, D)} if config.gated else {}),
         long=long,
     )
@@ -59,6 +64,7 @@ def routed(config: SlotMemoryConfig, oracle: Oracle, long: bool = False) -> Case
 CASES = {
     "energy bank": bank(EnergyBankConfig(n_slots=6)),
     "energy bank on a sphere": bank(EnergyBankConfig(n_slots=6, sphere_radius=1.5, inverse_temperature=0.7)),
+    "energy bank that looks at the tokens": bank(EnergyBankConfig(n_slots=6, bidirectional=True)),
     "energy bank without gate": bank(EnergyBankConfig(n_slots=6, gated=False), long=True),
     "experts chosen by tokens": mixture(
         ExpertsConfig(n_experts=4, width=12), partial(experts.by_token, n_chosen=2), width=12

@@ -1,0 +1,124 @@
+"""What the note claims of the bank's collapse, with its bars, and the curves of the page; see `collapse`."""
+
+from mnemoscope.experiments.parallax.arms import ARMS, TITLES, Arm
+from mnemoscope.experiments.reproducing import Claim, Plot
+
+DELETED = (0.1, 0.5, 0.9)
+WORSE: tuple[Arm, ...] = ("A1", "A2", "A3-1", "A3-4", "A3-8", "A4")
+DIVERSE: tuple[Arm, ...] = ("A0", *WORSE, "A7")
+"""Arms of as many slots, whose diversity is held against their benefit."""
+
+MARGIN, COSINE, EVEN = 0.01, 0.94, 0.95
+CONSTANT_BIAS = "constant-bias"
+
+
+def _claims() -> tuple[Claim, ...]:
+    tested = [
+        Claim(
+            figure="A0_cosine",
+            what="mean cosine of the bank's slots, trained",
+            published="0.94 after 1.12M tokens",
+            least=COSINE,
+        ),
+        Claim(
+            figure="A0_entropy",
+            what="entropy of the addresses, over that of even ones",
+            published="nearly uniform",
+            least=EVEN,
+        ),
+        *(
+            Claim(
+                figure=f"deleted_{share:.0%}",
+                what=f"loss where {share:.0%} of the slots are deleted (nats a byte)",
+                published="negligible",
+                most=MARGIN,
+            )
+            for share in DELETED
+        ),
+        *(
+            Claim(
+                figure=f"{arm}_over_A0",
+                what=f"loss over the bank's: {TITLES[arm]} (nats a byte)",
+                published="worse: above 0",
+                least=1e-6,
+            )
+            for arm in WORSE
+        ),
+        Claim(
+            figure="correlation",
+            what="correlation of diversity with benefit, over the arms",
+            published="negative",
+            most=0.0,
+        ),
+        Claim(
+            figure="A5_over_A0",
+            what="loss over the bank's: one slot (nats a byte)",
+            published="a bias, replicated: about 0",
+            least=-MARGIN,
+            most=MARGIN,
+        ),
+        Claim(
+            figure="gate_worth",
+            what="what the gate is worth to one slot (nats a byte)",
+            published="the gate does the work",
+            least=MARGIN,
+        ),
+        Claim(
+            figure="distance_gained",
+            what="distance from the cortex's states: spread bank over bank",
+            published="diverse slots leave the manifold: above 0",
+            least=0.0,
+        ),
+        Claim(
+            figure="A1_with_gate_of_A0",
+            what="loss of the spread bank with the bank's gate (nats a byte)",
+            published="the gate fits one bank alone",
+            least=MARGIN,
+        ),
+        Claim(
+            figure="A0_with_gate_of_A1",
+            what="loss of the bank with the spread bank's gate (nats a byte)",
+            published="the gate fits one bank alone",
+            least=MARGIN,
+        ),
+        Claim(
+            figure=CONSTANT_BIAS, what="is the verdict constant-bias? (1: yes)", published="a shared bias", least=1.0
+        ),
+        Claim(
+            figure="fold_accepted",
+            what="is the bank equivalent to one vector behind its gate? (1: yes)",
+            published="one vector",
+            least=1.0,
+        ),
+    ]
+    shown = {
+        "tokens": "tokens of a training",
+        "A0_sharpness": "beta lambda_max(E[q q^T]) of the bank (a collapse is stable below 1)",
+        "A0_rank": "centred rank of the bank's slots",
+        "A0_read_rank": "centred rank of the bank's reads",
+        "bank_worth": "what the bank is worth: loss of the cortex alone over the bank's (nats a byte)",
+        "A7_over_A0": "loss over the bank's: fixed random slots (nats a byte)",
+        "folded": "loss where the bank is one vector (nats a byte)",
+        "folded_high": "upper end of its interval",
+        **{f"{arm}_perplexity": f"perplexity a byte: {TITLES[arm]}" for arm in ARMS},
+    }
+    return (*tested, *(Claim(figure=figure, what=what) for figure, what in shown.items()))
+
+
+def _plot(name: str, title: str, caption: str, y_label: str) -> Plot:
+    return Plot(
+        title=title,
+        caption=caption,
+        y_label=y_label,
+        lines={f"{arm}: {TITLES[arm]}": f"{arm}: step -> {arm}: {name}" for arm in DIVERSE},
+    )
+
+
+CLAIMS = _claims()
+PLOTS = (
+    _plot("cosine", "Slots through training", "Mean cosine over pairs of slots; the note saw 0.94.", "cosine"),
+    _plot("read_rank", "Reads through training", "Centred effective rank: how many directions reads take.", "rank"),
+    _plot("entropy", "Addresses through training", "Over that of even addresses.", "normalised entropy"),
+    _plot("sharpness", "Stability through training", "A bank that is one vector stays so below 1.", "beta lambda_max"),
+    _plot("distance", "Distance from the cortex's states", "1 is that of a random vector.", "share outside"),
+)

@@ -1,0 +1,163 @@
+"""The collapse experiment on a tiny cortex, and what it measures on banks whose state is known."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mnemoscope.experiments.parallax.arms import ARMS, CortexStudy, trained
+from mnemoscope.experiments.parallax.changed import best_slots, losses, with_gate_of, without_slots
+from mnemoscope.experiments.parallax.collapse import (
+    PARALLAX_COLLAPSE,
+    CollapseStudy,
+    collapse,
+    correlation,
+    curves,
+    pooled_correlation,
+    tables,
+)
+from mnemoscope.experiments.parallax.watched import BankWatch, distance_from, look
+from mnemoscope.experiments.published import on_text
+from mnemoscope.experiments.reproducing import Result
+from mnemoscope.memories import EnergyBank, EnergyBankConfig
+from mnemoscope.models import BankedCortexConfig, Stack, build
+
+TINY = CollapseStudy(
+    cortex=CortexStudy(length=8, d_model=8, n_heads=2, n_slots=5, steps=2, batch_size=2, n_looks=2, n_test=8),
+    arms=("bare", "A0", "A1"),
+    n_calibration=8,
+    fit_steps=1,
+)
+
+
+def banked(n_slots: int = 6) -> Stack:
+    bank = EnergyBankConfig(n_slots=n_slots)
+    return build(BankedCortexConfig(vocab_size=256, d_model=8, n_heads=2, beside=bank).stack, 0).eval()
+
+
+def bank(model: Stack) -> EnergyBank:
+    found = model.blocks[-1].mixer
+    assert isinstance(found, EnergyBank)
+    return found
+
+
+@pytest.mark.long
+def test_a_seed_trains_its_arms_once_and_asks_everything(tmp_path: Path):
+    measured = collapse(TINY, 0, tmp_path)
+    wanted = {claim.figure for claim in PARALLAX_COLLAPSE.claims}
+    others = [figure for figure in wanted if figure.split("_")[0] in set(ARMS) - set(TINY.arms)]
+    assert wanted - set(others) - {"gate_worth", "correlation"} <= set(measured.figures)
+    assert measured.figures["A0_over_A0"] == 0
+    assert measured.figures["tokens"] == 2 * 2 * 8
+    assert len(measured.series["A0: cosine"]) == 2
+    assert "bare: cosine" not in measured.series
+    assert measured.texts["verdict"][0]
+    kept = sorted((tmp_path / "parallax-runs").iterdir())
+    assert [folder.name for folder in kept] == ["prose-A0", "prose-A1", "prose-bare"]
+    assert (kept[0] / "seed-0" / "verdicts.json").is_file()
+    result = Result(
+        experiment="parallax-collapse", size="small", seed=0, settings={}, figures=dict(measured.figures),
+        series={}, texts={"verdict": ["constant-bias"]}, seconds=1.0, versions={},
+    )  # fmt: skip
+    arms, over_seeds = tables(TINY, [result])
+    assert [row[0].split(":")[0] for row in arms.rows] == list(TINY.arms)
+    assert over_seeds.rows[1][1] == "constant-bias (seed 0)"
+
+
+def test_all_arms_are_recipes_that_differ_where_they_should():
+    study = CortexStudy(n_slots=5, d_model=8, n_heads=2)
+    recipes = {arm: study.recipe(arm) for arm in ARMS}
+    assert len({recipe.name for recipe in recipes.values()}) == len(ARMS)
+    assert {arm for arm in ARMS if recipes[arm].remedies} == {"A1", "A2", "A3-1", "A3-4", "A3-8", "A4"}
+    assert all(recipes[arm].model == recipes["A0"].model for arm in ("A1", "A2", "A3-1", "A3-4", "A3-8", "A4"))
+    assert [study.bank(arm) for arm in ("A5", "A6", "A7")] == [
+        EnergyBankConfig(n_slots=1),
+        EnergyBankConfig(n_slots=1, gated=False),
+        EnergyBankConfig(n_slots=5, fixed=True),
+    ]
+    assert CortexStudy().tokens >= 1_120_000
+
+
+def test_another_text_is_taken():
+    assert on_text(PARALLAX_COLLAPSE, "code").sizes["small"].cortex.corpus == "code"
+
+
+def test_one_vector_looks_uniform_and_deleting_its_copies_costs_nothing():
+    model = banked()
+    with torch.no_grad():
+        bank(model).slots.copy_(torch.ones(8).expand(6, 8))
+    tokens = torch.randint(256, (3, 8))
+    looked = look(model, tokens)
+    assert looked.cosine == pytest.approx(1)
+    assert looked.entropy == pytest.approx(1)
+    assert looked.read_rank == 0
+    whole = losses(model, (tokens, tokens))
+    without = without_slots(model, 0.9, torch.Generator().manual_seed(0))
+    assert bank(without).slots.shape == (1, 8)
+    assert losses(without, (tokens, tokens)).numpy() == pytest.approx(whole.numpy(), abs=1e-5)
+    assert bank(model).slots.shape == (6, 8), "the model itself stays"
+
+
+def test_looking_leaves_the_model_as_it_was():
+    model = banked().train()
+    watch = BankWatch(TINY.cortex.task, every=2)
+    before, state = {name: value.clone() for name, value in model.state_dict().items()}, torch.get_rng_state()
+    look(model, torch.randint(256, (2, 8), generator=torch.Generator().manual_seed(0)))
+    assert model.training
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert watch.state() == {}
+    with pytest.raises(ValueError, match="has no state"):
+        watch.set_state({"x": torch.zeros(1)})
+
+
+def test_the_best_slots_alone_are_read_and_only_within_the_block():
+    model, tokens = banked(), torch.randint(256, (2, 8))
+    seen: list[torch.Tensor] = []
+    with best_slots(model, 2):
+        handle = bank(model).addressing.register_forward_hook(lambda _m, _a, weights: seen.append(weights))
+        model(tokens)
+        handle.remove()
+    assert ((seen[0] > 0).sum(-1) == 2).all()
+    assert seen[0].sum(-1).detach().numpy() == pytest.approx(np.ones((2, 8)), abs=1e-6)
+    assert not bank(model).addressing._forward_hooks
+
+
+def test_gates_are_exchanged_and_nothing_else():
+    model, other = banked(), banked()
+    with torch.no_grad():
+        bank(other).fusion.bias.fill_(3)
+    changed = with_gate_of(model, other)
+    assert torch.equal(bank(changed).fusion.bias, bank(other).fusion.bias)
+    assert torch.equal(bank(changed).slots, bank(model).slots)
+    assert not torch.equal(bank(model).fusion.bias, bank(other).fusion.bias)
+
+
+def test_distance_is_0_within_the_states_and_1_of_what_points_anywhere():
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(200, 20, generator=generator) * torch.tensor([1.0] * 5 + [0.0] * 15)
+    assert distance_from(states, states[:50]) == pytest.approx(0, abs=1e-9)
+    anywhere = torch.randn(4000, 20, generator=generator)
+    assert distance_from(states, anywhere) == pytest.approx(1, abs=0.03)
+    assert distance_from(states, torch.zeros(3, 20)) == 0
+
+
+def test_correlations():
+    assert correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    assert correlation([1, 1, 1], [3, 2, 1]) == 0
+    x = np.array([[0.0, 1, 2], [5, 6, 7]])
+    value, low, high = pooled_correlation(x, -x + np.array([[9.0], [0.0]]))
+    assert (value, low, high) == pytest.approx((-1, -1, -1))
+
+
+def test_a_run_that_is_there_is_not_trained_again(tmp_path: Path):
+    study = replace(TINY.cortex, steps=1)
+    recipe = study.recipe("A0")
+    trained(tmp_path, study, recipe, 0)
+    folder = tmp_path / "parallax-runs" / recipe.name / "seed-0"
+    before = (folder / "manifest.json").read_bytes()
+    trained(tmp_path, study, recipe, 0)
+    assert (folder / "manifest.json").read_bytes() == before
+    assert set(curves(folder, "A0")) >= {"A0: step", "A0: distance"}
