@@ -40,6 +40,8 @@ Series: TypeAlias = Mapping[str, Sequence[float]]
 
 HEADS = ("what", "published", "must be")
 GEOMETRY = "geometry"
+MOST_LINES = 5
+"""Of one figure, whose colours can be told apart."""
 
 
 def _nothing(settings: Any, series: Any) -> tuple[()]:
@@ -115,6 +117,23 @@ class Plot:
     log_x: bool = False
     log_y: bool = False
     marks: Mapping[str, float] = field(default_factory=dict)
+
+    def split(self, most: int = MOST_LINES) -> "list[Plot]":
+        """The same lines in as many figures as it takes, each of nearly as many; itself where they can be told apart.
+
+        Args:
+            most: lines of a figure.
+        """
+        names = list(self.lines)
+        n = -(-len(names) // most)
+        if n <= 1:
+            return [self]
+        size = -(-len(names) // n)
+        groups = [names[i : i + size] for i in range(0, len(names), size)]
+        return [
+            replace(self, title=f"{self.title} ({i} of {n})", lines={name: self.lines[name] for name in group})
+            for i, group in enumerate(groups, start=1)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

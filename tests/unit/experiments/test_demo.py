@@ -7,7 +7,7 @@ import pytest
 
 from mnemoscope.examination import Budget
 from mnemoscope.experiments import demo, examining, held_out, recipes
-from mnemoscope.runs import RunDirectory
+from mnemoscope.runs import Examination, RunDirectory
 from mnemoscope.tasks import TextConfig, build_task
 from mnemoscope.tasks.masked_words import MaskedWordsConfig
 from mnemoscope.training import load_recipe, train_recipe
@@ -27,11 +27,11 @@ def short(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.usefixtures("short")
-def test_demo_shows_what_it_measured_and_takes_up_where_it_was(tmp_path: Path):
+def test_demo_shows_what_it_measured_and_takes_up_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     said: list[str] = []
-    shown: list[str] = []
-    page = demo.run_demo(tmp_path, said.append, lambda name, examination: shown.append(name), progress=False)
-    assert shown == ["text", "recall-before", "recall-after"]
+    shown: dict[str, Examination] = {}
+    page = demo.run_demo(tmp_path, said.append, shown.__setitem__, progress=False)
+    assert list(shown) == ["text", "recall-before", "recall-after"]
     assert sum(line.startswith("[") for line in said) == 6
     assert any("untrained" in line for line in said)
     assert str(page) in said[-1]
@@ -39,6 +39,7 @@ def test_demo_shows_what_it_measured_and_takes_up_where_it_was(tmp_path: Path):
     for expected in ("Recall, full attention", "Recall, attention window 4", "mnemoscope report", "untrained"):
         assert expected in text
     before = RunDirectory(tmp_path / "text").read_metrics()
+    monkeypatch.setattr(demo, "examine_run", lambda run, budget: shown[run.name])
     demo.run_demo(tmp_path, said.append, lambda name, examination: None, progress=False)
     assert RunDirectory(tmp_path / "text").read_metrics() == before
 

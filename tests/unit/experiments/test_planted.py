@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def examine() -> Iterator[Examine]:
     """In a process whose shapes are not checked: an examination makes thousands of hooks, each checked anew."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, torch.set_num_threads, (1,)) as pool:
-        yield lambda kind, seed: pool.submit(kind.examine, seed).result()
+        yield cache(lambda kind, seed: pool.submit(kind.examine, seed).result())
 
 
 def check(kind: Kind, seed: int, examine: Examine, record_property: Property) -> None:

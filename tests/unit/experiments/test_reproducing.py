@@ -13,6 +13,7 @@ from mnemoscope.experiments.reproducing import (
     Claim,
     Experiment,
     Measured,
+    Plot,
     Result,
     failures,
     finished,
@@ -162,3 +163,12 @@ def test_an_experiment_that_keeps_its_trainings_is_told_where(tmp_path: Path):
     assert result.figures["sum"] == 7.0
     with pytest.raises(ValueError, match="needs either measure or measure_in"):
         replace(experiment, measure_in=None)
+
+
+def test_lines_that_no_figure_can_hold_are_shared_out_evenly():
+    plot = Plot(title="Nine", caption="-", y_label="-", lines={f"line {i}": f"series {i}" for i in range(9)})
+    parts = plot.split()
+    assert [len(part.lines) for part in parts] == [5, 4]
+    assert [part.title for part in parts] == ["Nine (1 of 2)", "Nine (2 of 2)"]
+    assert {name: series for part in parts for name, series in part.lines.items()} == plot.lines
+    assert plot.split(most=9) == [plot]

@@ -74,6 +74,8 @@ ATLAS_COLLAPSE_TEXT = Experiment(
     claims=tuple(_claims()),
     sizes={"small": replace(TEXT, text=RECIPE, arms=ARMS)},
     measure_in=study,
-    plots=(_dimensions("head"), _dimensions("embedding"), gate_plots(ARMS)[0]),
+    plots=tuple(
+        part for plot in (_dimensions("head"), _dimensions("embedding"), gate_plots(ARMS)[0]) for part in plot.split()
+    ),
     tables=tables,
 )

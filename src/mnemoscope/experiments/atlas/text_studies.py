@@ -235,7 +235,7 @@ ATLAS_FLOORS = Experiment(
     ),
     sizes={"small": replace(TEXT, arms=FLOOR_ARMS)},
     measure_in=study,
-    plots=(utility_plot(FLOOR_ARMS), *gate_plots(FLOOR_ARMS)),
+    plots=tuple(part for plot in (utility_plot(FLOOR_ARMS), *gate_plots(FLOOR_ARMS)) for part in plot.split()),
     tables=tables,
 )
 

@@ -291,13 +291,14 @@ def _claims(settings: BridgeStudy) -> tuple[Claim, ...]:
 
 def _plots(settings: BridgeStudy) -> tuple[Plot, ...]:
     curves = tuple(
-        Plot(
+        part
+        for which in TASKS
+        for part in Plot(
             title=f"Validation loss through training: {which}",
             caption="At equal parameters; the cortex sees four tokens.",
             y_label="loss (nats)",
             lines={arm: f"{arm} {which}: step -> {arm} {which}: validation" for arm in settings.arms},
-        )
-        for which in TASKS
+        ).split()
     )
     moves = Plot(
         title="How far each step of the loop moves",

@@ -105,20 +105,21 @@ def _claims() -> tuple[Claim, ...]:
     return (*tested, *(Claim(figure=figure, what=what) for figure, what in shown.items()))
 
 
-def _plot(name: str, title: str, caption: str, y_label: str) -> Plot:
-    return Plot(
+def _plot(name: str, title: str, caption: str, y_label: str) -> list[Plot]:
+    plot = Plot(
         title=title,
         caption=caption,
         y_label=y_label,
         lines={f"{arm}: {TITLES[arm]}": f"{arm}: step -> {arm}: {name}" for arm in DIVERSE},
     )
+    return plot.split()
 
 
 CLAIMS = _claims()
 PLOTS = (
-    _plot("cosine", "Slots through training", "Mean cosine over pairs of slots; the note saw 0.94.", "cosine"),
-    _plot("read_rank", "Reads through training", "Centred effective rank: how many directions reads take.", "rank"),
-    _plot("entropy", "Addresses through training", "Over that of even addresses.", "normalised entropy"),
-    _plot("sharpness", "Stability through training", "A bank that is one vector stays so below 1.", "beta lambda_max"),
-    _plot("distance", "Distance from the cortex's states", "1 is that of a random vector.", "share outside"),
+    *_plot("cosine", "Slots through training", "Mean cosine over pairs of slots; the note saw 0.94.", "cosine"),
+    *_plot("read_rank", "Reads through training", "Centred effective rank: how many directions reads take.", "rank"),
+    *_plot("entropy", "Addresses through training", "Over that of even addresses.", "normalised entropy"),
+    *_plot("sharpness", "Stability through training", "A bank that is one vector stays so below 1.", "beta lambda_max"),
+    *_plot("distance", "Distance from the cortex's states", "1 is that of a random vector.", "share outside"),
 )

@@ -166,16 +166,14 @@ STUDY = study(
         sizes={"small": SMALL, "paper": RecallState(training=larger(Training()), task=LARGER_RECALL)},
         measure_in=recall_state,
         trainings=trainings,
-        plots=(
-            Plot(
-                title="Recall against state",
-                caption="Each line is one mechanism at its sizes. Full attention is at 1 where it learned the task.",
-                y_label="accuracy",
-                x_label="state of a sequence (bytes)",
-                log_x=True,
-                lines={family: f"{family}: bytes -> {family}: accuracy" for family in FAMILIES},
-            ),
-        ),
+        plots=Plot(
+            title="Recall against state",
+            caption="Each line is one mechanism at its sizes. Full attention is at 1 where it learned the task.",
+            y_label="accuracy",
+            x_label="state of a sequence (bytes)",
+            log_x=True,
+            lines={family: f"{family}: bytes -> {family}: accuracy" for family in FAMILIES},
+        ).split(),
     ),
     Finding(
         slug="recall-follows-state",
