@@ -99,7 +99,7 @@ SHARED = ("base", "affine")
 
 
 def recipe_of(text: TextRecipe, corpus: str, name: str, steps: int) -> Recipe:
-    """One arm on a text; its name is that of its folder, and one of `SHARED` where nothing is different from it.
+    """One arm on a text, called TEXT-LAYERS-STEPS-ARM after its folder, the arm one of `SHARED` where it is the same.
 
     Raises:
         ValueError: an unknown arm, or a change for which the recipe has no place.
@@ -111,7 +111,8 @@ def recipe_of(text: TextRecipe, corpus: str, name: str, steps: int) -> Recipe:
     changed = with_presets(with_settings(base, arm.sets), arm.presets)
     shared = () if arm.compat else SHARED
     alike = (each for each in shared if _same(changed, with_settings(base, ARMS[each].sets)))
-    return replace(changed, name=f"{Path(corpus).stem}-{steps}-{next(alike, name)}")
+    layers = text.guide["n_layers"]
+    return replace(changed, name=f"{Path(corpus).stem}-{layers}-{steps}-{next(alike, name)}")
 
 
 def _same(one: Recipe, other: Recipe) -> bool:

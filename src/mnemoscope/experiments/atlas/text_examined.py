@@ -1,6 +1,6 @@
 """The examination applied to ATLAS on text: is the memory load-bearing, how far back, and does a remedy change it?
 
-The runs are those of `atlas-text` and `atlas-trials` (their run directories get `verdicts.json` and a report): the
+The runs are those of `atlas-floors` and `atlas-trials` (their run directories get `verdicts.json` and a report): the
 base, the public code's computation, the guide's floors, and these with its options A and B. All memories together:
 
     verdict     of the examination, on the words that are asked for
@@ -14,13 +14,13 @@ Source: the verdicts are this project's; the training, the Atlas tuning guide.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mnemoscope.examination import Budget
 from mnemoscope.experiments.atlas.text_arms import ARMS, recipe_of
 from mnemoscope.experiments.atlas.text_runs import RUNS
-from mnemoscope.experiments.atlas.text_studies import TextStudy
+from mnemoscope.experiments.atlas.text_studies import SMALLER, TextStudy
 from mnemoscope.experiments.examining import Choice, examine_subject, keep
 from mnemoscope.experiments.held_out import Data
 from mnemoscope.experiments.mosaics.examined import BEARS, curve_of, horizon_of
@@ -50,7 +50,7 @@ class AtlasExamined:
         fit_steps: of one constant.
     """
 
-    study: TextStudy = field(default_factory=lambda: TextStudy(arms=NAMES))
+    study: TextStudy = field(default_factory=lambda: replace(SMALLER, arms=NAMES))
     n_calibration: int = 48
     n_test: int = 48
     windows: tuple[int, ...] = (4, 16, 48, 96)

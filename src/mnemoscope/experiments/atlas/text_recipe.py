@@ -3,12 +3,13 @@
     TextRecipe().recipe("prose")                 a memory with a differentiable write, masked words in episodes
     TextRecipe().recipe("prose", compat=True)    the same sizes and schedule, computed as the guide's public code does
 
-Values are those of `atlas-tiny` (two layers of width 64, windows of 16) but for what `BASE` says: shorter episodes, no
-floors, a larger learning rate. `MEMORY` is of the memory with the differentiable write alone, `BOTH` of either mode,
-written as for `--set`. Where a study trains for fewer steps, warm-up, phases and the intervals of measurements shrink.
+Values are those of `atlas-tiny` (two layers of width 64, windows of 16) but for what `BASE` says: shorter episodes,
+fewer words, no floors, a larger learning rate. `MEMORY` is of the memory with the differentiable write alone, `BOTH` of
+either mode, written as for `--set`. `ONE_LAYER` is for studies of many arms. Where a study trains for fewer steps,
+warm-up, phases and the intervals of measurements shrink.
 
-`BASE` and `MEMORY` were searched for on validation words of one English text (tinyshakespeare, one seed); the studies
-report the test split.
+`BASE` and `MEMORY` were searched for on validation words of one English text (tinyshakespeare, one seed, eight
+trainings, LOG.md); the studies report the test split.
 
 Source: the Atlas tuning guide; the controls, atlas specification 1.7. Differs: held-out words; a small size.
 """
@@ -27,16 +28,17 @@ from mnemoscope.training.metrics.config import AS_PUBLISHED
 
 BASE: Mapping[str, Value] = {
     **TINY,
-    "max_steps": 600,
-    "warmup_steps": 50,
-    "learning_rate": 3e-3,
+    "vocab_size": 1000,
+    "max_steps": 400,
+    "warmup_steps": 40,
+    "learning_rate": 5e-3,
     "batch_size": 24,
     "max_seq_len": 32,
     "storage_samples": 2,
     "retrieval_samples": 2,
     "num_masks": 8,
-    "phase1_steps": 180,
-    "phase2_steps": 240,
+    "phase1_steps": 120,
+    "phase2_steps": 160,
     "phase1_gate_floor": 0.0,
     "phase2_gate_floor": 0.0,
     "phase3_gate_floor": 0.0,
@@ -48,6 +50,9 @@ BASE: Mapping[str, Value] = {
 }
 """Of `recipe`; no floors."""
 
+ONE_LAYER: Mapping[str, Value] = {**BASE, "n_layers": 1}
+"""Half the work."""
+
 BOTH: tuple[str, ...] = ()
 MEMORY: tuple[str, ...] = (
     "omega.granularity=token",
@@ -55,6 +60,7 @@ MEMORY: tuple[str, ...] = (
     "omega.degree=None",
     "omega.learned_coefficients=false",
     "omega.head_width=128",
+    "omega.chunk_tokens=32",
     "omega.initial_retention=0.999",
     "omega.initial_momentum=0.1",
     "omega.initial_step_size=0.4",

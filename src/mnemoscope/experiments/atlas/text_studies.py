@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mnemoscope.experiments.atlas.text_arms import ARMS, FLOORS, recipe_of
-from mnemoscope.experiments.atlas.text_recipe import TextRecipe
+from mnemoscope.experiments.atlas.text_recipe import ONE_LAYER, TextRecipe
 from mnemoscope.experiments.atlas.text_runs import measured_arm, named
 from mnemoscope.experiments.atlas.trials import PRESETS
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot, Result
@@ -46,7 +46,7 @@ class TextStudy:
 
     text: TextRecipe = field(default_factory=TextRecipe)
     corpora: tuple[str, ...] = ("prose",)
-    steps: int = 600
+    steps: int = 400
     arms: tuple[str, ...] = ("base", "compat")
     n_words: int = 2000
 
@@ -166,6 +166,9 @@ def gate_plots(names: Sequence[str]) -> tuple[Plot, Plot]:
 _NINETY = "90.5 % of the training words (guide)"
 _BOTH_ARMS = ("base", "compat")
 TEXT = TextStudy()
+SMALLER = TextStudy(text=TextRecipe(guide=dict(ONE_LAYER)))
+"""Of many arms."""
+
 
 ATLAS_TEXT = Experiment(
     name="atlas-text",
@@ -233,7 +236,7 @@ ATLAS_FLOORS = Experiment(
         *(plain(arm, "raw_gate", "gate before its floor, at the end") for arm in FLOOR_ARMS),
         *(plain(arm, "utility", "utility") for arm in FLOOR_ARMS),
     ),
-    sizes={"small": replace(TEXT, arms=FLOOR_ARMS)},
+    sizes={"small": replace(SMALLER, arms=FLOOR_ARMS)},
     measure_in=study,
     plots=tuple(part for plot in (utility_plot(FLOOR_ARMS), *gate_plots(FLOOR_ARMS)) for part in plot.split()),
     tables=tables,
@@ -263,7 +266,7 @@ ATLAS_TRIALS = Experiment(
         plain(CONTROL, "utility", "utility"),
         plain(CONTROL, "utility_se", "standard error of the utility"),
     ),
-    sizes={"small": replace(TEXT, arms=TRIAL_ARMS)},
+    sizes={"small": replace(SMALLER, arms=TRIAL_ARMS)},
     measure_in=study,
     plots=(utility_plot(_OPTIONS), gate_plots(_OPTIONS)[0]),
     tables=tables,

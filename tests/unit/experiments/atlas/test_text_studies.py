@@ -103,7 +103,7 @@ def test_what_is_there_is_not_trained_or_tested_again(made: tuple[Path, Any], mo
     monkeypatch.setattr(shared_runs, "train_recipe", never)
     again = study(TINY, 0, out)
     assert again.figures == measured.figures
-    assert (out / "atlas-runs" / "stories-4-base" / "seed-0" / "config.json").exists()
+    assert (out / "atlas-runs" / "stories-1-4-base" / "seed-0" / "config.json").exists()
     with pytest.raises(ValueError, match="was measured with"):
         study(replace(TINY, n_words=30), 0, out)
 
@@ -151,8 +151,8 @@ def test_claims_and_plots_are_of_arms_that_are_trained(experiment: Any):
 
 @pytest.mark.parametrize("name", ARMS)
 def test_every_arm_fits_the_recipe_and_differs_from_the_base(name: str):
-    base, changed = (recipe_of(TextRecipe(), "prose", each, 600) for each in ("base", name))
-    assert changed.name == f"prose-600-{name}" or changed.name.removeprefix("prose-600-") in SHARED
+    base, changed = (recipe_of(TextRecipe(), "prose", each, 400) for each in ("base", name))
+    assert changed.name == f"prose-2-400-{name}" or changed.name.removeprefix("prose-2-400-") in SHARED
     same = replace(changed, name=base.name) == base
     assert same == (changed.name == base.name)
     assert same == (name in ("base", "none"))
@@ -160,13 +160,13 @@ def test_every_arm_fits_the_recipe_and_differs_from_the_base(name: str):
 
 def test_what_keeps_the_guides_value_is_its_control():
     trials = ATLAS_TRIALS.sizes["small"]
-    names = {name: recipe_of(trials.text, "prose", name, 600).name for name in trials.arms}
-    assert names["affine"] == names["keep-phase3-floor"] == names["reset-episodes"] == "prose-600-affine"
+    names = {name: recipe_of(trials.text, "prose", name, 400).name for name in trials.arms}
+    assert names["affine"] == names["keep-phase3-floor"] == names["reset-episodes"] == "prose-1-400-affine"
     assert len(set(names.values())) == len(names) - 2
 
 
 def test_floors_and_writes_are_as_their_arms_say():
-    found = {name: recipe_of(TextRecipe(), "prose", name, 600) for name in FLOOR_ARMS}
+    found = {name: recipe_of(TextRecipe(), "prose", name, 400) for name in FLOOR_ARMS}
     for name, recipe in found.items():
         kind, _, end = name.partition("-")
         (floor,), lesson, mixer = recipe.remedies, recipe.lesson, recipe.model.mixers[0]
@@ -176,7 +176,7 @@ def test_floors_and_writes_are_as_their_arms_say():
 
 
 def test_fewer_steps_shrink_what_is_counted_in_steps():
-    whole, half = (TextRecipe().recipe("prose", steps=steps) for steps in (None, 300))
+    whole, half = (TextRecipe().recipe("prose", steps=steps) for steps in (None, 200))
     assert half.train.steps * 2 == whole.train.steps
     assert half.train.warmup_steps * 2 == whole.train.warmup_steps
     assert half.train.metrics is not None
@@ -207,7 +207,7 @@ def test_two_texts_have_runs_and_rows_of_their_own(tmp_path: Path):
     found = reproduce(experiment, 1, "small", tmp_path / "out", lambda line: None)
     page = reproduction_of(experiment, "small", found, 1, "")
     assert [row[0] for row in page.tables[1].rows] == ["A, differentiable write", "B, differentiable write"]
-    assert (tmp_path / "out" / "atlas-runs" / "roman-2-base" / "seed-0").is_dir()
+    assert (tmp_path / "out" / "atlas-runs" / "roman-1-2-base" / "seed-0").is_dir()
 
 
 def test_figures_of_an_examination_are_those_that_are_claimed():
@@ -231,5 +231,5 @@ def test_the_memory_of_a_run_is_examined(tmp_path: Path):
     assert wanted <= set(measured.figures)
     assert measured.figures["base: bears"] in (0.0, 1.0)
     assert len(measured.series["base: window"]) == len(measured.series["base: loss"]) >= 2
-    assert (tmp_path / "atlas-runs" / "stories-2-base" / "seed-0" / "verdicts.json").exists()
+    assert (tmp_path / "atlas-runs" / "stories-1-2-base" / "seed-0" / "verdicts.json").exists()
     assert len(measured.texts["base: unit"]) == len(measured.texts["base: verdict"]) >= 2
