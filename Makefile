@@ -8,10 +8,10 @@ demo: $(READY)
 	$(BIN)/mnemoscope demo
 
 test: $(READY)
-	$(BIN)/pytest -n 2 -m "not long and not gpu"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not long and not gpu"
 
 test-all: $(READY)
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff check .

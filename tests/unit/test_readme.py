@@ -2,14 +2,13 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 import mnemoscope as ms
+from tests.unit.cli.calling import called
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -66,8 +65,8 @@ def test_the_command_lines_run(tmp_path):
         words = shlex.split(command.replace("--steps 200", "--steps 3"))[1:]
         if words[0] == "examine":
             words += ["--calibration", "32", "--test", "32", "--fit-steps", "2"]
-        code = "from mnemoscope.cli import main; main()"
-        subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, check=True, capture_output=True)
+        done = called(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
     assert (tmp_path / "text.html").exists()
 
 

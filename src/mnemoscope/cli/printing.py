@@ -109,6 +109,7 @@ def _stacked(
 
 
 def _because(examination: Examination, width: int) -> list[str]:
+    from mnemoscope.reporting.settling import settling
     from mnemoscope.reporting.summary import flip
 
     lines: list[str] = []
@@ -116,7 +117,8 @@ def _because(examination: Examination, width: int) -> list[str]:
         flags = f" [{'; '.join(site.flags)}]" if site.flags else ""
         needs = f" ({site.required_sequences} sequences would decide)" if site.required_sequences else ""
         lines += _paragraph(f"{site.name}: {site.because}{needs}{flags}", width, 2)
-        lines += _paragraph(flip(site, examination), width, 4)
+        for text in filter(None, (settling(site), flip(site, examination))):
+            lines += _paragraph(text, width, 4)
     return lines
 
 

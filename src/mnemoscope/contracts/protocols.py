@@ -1,5 +1,6 @@
 """Protocols of a memory. The examination relies on these and on nothing else of a model."""
 
+from collections.abc import Callable
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from torch import Tensor, nn
@@ -105,6 +106,19 @@ class Bank(Slots, Protocol):
     """Slots that can be seen, one vector each."""
 
     slots: Tensor
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A memory in which a state settles, at every token, under a loop that is a contraction whatever the weights."""
+
+    def certificate(self) -> float:
+        """q: a step of the loop shrinks the distance of any two states by this or more."""
+        ...
+
+    def inner_map(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """One step of the loop for the module's input x: a state for each token, of x's shape behind any axes, to the next."""
+        ...
 
 
 @runtime_checkable

@@ -42,9 +42,11 @@ from mnemoscope.experiments.mosaics.three_moons import THREE_MOONS
 from mnemoscope.experiments.mosaics.v2 import MOSAIC_V2
 from mnemoscope.experiments.mosaics.v2_levels import MOSAIC_V2_LEVELS
 from mnemoscope.experiments.parallax.arms import CortexStudy
+from mnemoscope.experiments.parallax.asked import CollapseStudy
 from mnemoscope.experiments.parallax.bridge import PARALLAX_BRIDGE, BridgeStudy
-from mnemoscope.experiments.parallax.collapse import PARALLAX_COLLAPSE, CollapseStudy
+from mnemoscope.experiments.parallax.collapse import PARALLAX_COLLAPSE
 from mnemoscope.experiments.parallax.phase import PARALLAX_PHASE
+from mnemoscope.experiments.parallax.summary import PARALLAX_SUMMARY, SummaryStudy
 from mnemoscope.experiments.recall.capacity import MEMORY_CAPACITY
 from mnemoscope.experiments.recall.write_sweeps import WRITE_SWEEPS
 from mnemoscope.experiments.reproducing import Experiment
@@ -72,7 +74,7 @@ MOSAICS = (
     MOSAIC_V2_LEVELS,
 )
 
-PARALLAX = (PARALLAX_COLLAPSE, PARALLAX_PHASE, PARALLAX_BRIDGE)
+PARALLAX = (PARALLAX_SUMMARY, PARALLAX_COLLAPSE, PARALLAX_PHASE, PARALLAX_BRIDGE)
 
 SURVEY = tuple(study.experiment for study in STUDIES)
 """What `mnemoscope reproduce survey` stands for."""
@@ -126,7 +128,7 @@ def on_text(experiment: Experiment[Any], *corpora: str) -> Experiment[Any]:
 def _of_text(name: str, settings: Any, corpora: Sequence[str]) -> Any:
     if isinstance(settings, TextStudy | AtlasExamined):
         return settings.on(corpora)
-    if isinstance(settings, CollapseStudy):
+    if isinstance(settings, CollapseStudy | SummaryStudy):
         return replace(settings, cortex=_of_text(name, settings.cortex, corpora))
     if not isinstance(settings, SmallLm | LanguageStudy | CortexStudy | BridgeStudy):
         raise ValueError(f"reproduce: {name} reads no text; leave out --text {' '.join(corpora)}")

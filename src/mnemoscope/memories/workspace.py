@@ -157,7 +157,7 @@ class ContractiveWorkspace(nn.Module):
         """The map that every token's state is iterated under, for the instruments of `ops.contraction`."""
         p, _ = self.attention(x, state and state.attention, self.addressing)
         weight, drive = self._loop(p)
-        return lambda z: contraction_step(z, weight, drive, self.config.step_size)
+        return lambda z: contraction_step(z, weight, drive.expand_as(z), self.config.step_size)
 
     def _loop(self, p: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "d d"], Float[Tensor, "b t d"]]:
         weight = bounded_matrix(self.weight, self.config.rho)

@@ -188,7 +188,7 @@ class ExpertWorkspace(nn.Module):
         """The map that a state is iterated under, were there an update at every token; for `ops.contraction`."""
         proposed, _, _ = self._proposed(x, state or self.init_state(x.shape[0]))
         weight, drive = self._loop(proposed)
-        return lambda z: contraction_step(z, weight, drive, self.config.step_size)
+        return lambda z: contraction_step(z, weight, drive.expand_as(z), self.config.step_size)
 
     def _proposed(
         self, x: Float[Tensor, "b t d"], state: ExpertWorkspaceState

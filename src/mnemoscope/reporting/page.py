@@ -13,6 +13,7 @@ from mnemoscope.reporting.figures import case_figures, comparison_figures
 from mnemoscope.reporting.glossary import MEANINGS, TERMS
 from mnemoscope.reporting.numbers import increase, interval, nats, percent, percent_interval
 from mnemoscope.reporting.rendering import environment, rendered, write_page
+from mnemoscope.reporting.settling import settling
 from mnemoscope.reporting.summary import flip, headline, sentence
 from mnemoscope.reporting.tables import (
     Table,
@@ -39,7 +40,7 @@ class Section:
     key: str
     case: Case
     headline: str
-    sentences: list[tuple[SiteRecord, str, str]]
+    sentences: list[tuple[SiteRecord, str, str, str]]
     failed: list[ControlRecord]
     totals: list[tuple[str, str, str, str]]
     verdicts: Table
@@ -117,7 +118,7 @@ def case_section(case: Case, key: str, *, drawn: bool = True) -> Section:
         case=case,
         headline=headline(examination),
         sentences=[
-            (site, sentence(site, examination), flip(site, examination))
+            (site, sentence(site, examination), settling(site), flip(site, examination))
             for site in [*examination.sites, *examination.groups]
         ],
         failed=[control for control in examination.controls if not control.passed],

@@ -23,6 +23,9 @@ MEASURES: dict[str, str] = {
     "slot_stable_rank": "squared Frobenius norm of the slots over squared spectral norm",
     "stability_number": "of a bank trained by an energy: beta times the largest eigenvalue of E[q q^T]",
     "stability_threshold": "a stability number below it makes a collapse to one vector stable",
+    "loop_certificate": "a step of the loop multiplies distances by this at most, whatever the weights",
+    "loop_norm": "the largest such factor found; above the certificate, that would be false",
+    "loop_lyapunov": "mean log of that factor along the way, largest over tokens; below 0 the loop settles",
     "state_share": "effective rank of the state after the last token over the largest there can be, fullest sequence",
     "state_growth": "norm of the state after the last token over that after a quarter of the tokens",
 }

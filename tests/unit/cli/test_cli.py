@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mnemoscope.cli.main import VERBS, main
+from tests.unit.cli.calling import called
 
 FAST = ["--calibration", "32", "--test", "32", "--fit-steps", "3"]
 
@@ -103,30 +104,30 @@ def test_train_examine_report_list(tmp_path: Path):
     trained = mnemoscope("train", "recall-short-window", "--out", "runs/a", "--steps", "3", "--seed", "1", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     assert "next: mnemoscope examine runs/a" in trained.stdout
-    again = mnemoscope("train", "recall-short-window", "--out", "runs/a", cwd=tmp_path)
+    again = called("train", "recall-short-window", "--out", "runs/a", cwd=tmp_path)
     assert again.returncode == 2
     assert "resume" in again.stderr
 
-    examined = mnemoscope("examine", "runs/a", *FAST, cwd=tmp_path)
+    examined = called("examine", "runs/a", *FAST, cwd=tmp_path)
     assert examined.returncode == 0, examined.stderr
     assert "blocks.1.mixer" in examined.stdout
     assert "untrained" in examined.stdout
     assert json.loads((tmp_path / "runs/a/verdicts.json").read_text())["n_test"] == 32
     assert (tmp_path / "runs/a/report.html").exists()
 
-    reported = mnemoscope("report", "runs/a", "runs/a", "--out", "both.html", cwd=tmp_path)
+    reported = called("report", "runs/a", "runs/a", "--out", "both.html", cwd=tmp_path)
     assert reported.returncode == 0, reported.stderr
     assert "Side by side" in (tmp_path / "both.html").read_text()
 
-    listed = mnemoscope("list", cwd=tmp_path)
+    listed = called("list", cwd=tmp_path)
     assert listed.returncode == 0
     for expected in ("gated_delta", "mqar", "text-hybrid", "runs/a", "finished, examined"):
         assert expected in listed.stdout
 
 
 def test_a_recipe_file_is_a_runs_config(tmp_path: Path):
-    assert mnemoscope("train", "text-hybrid", "--out", "a", "--steps", "2", cwd=tmp_path).returncode == 0
-    done = mnemoscope("train", "a/config.json", "--out", "b", cwd=tmp_path)
+    assert called("train", "text-hybrid", "--out", "a", "--steps", "2", cwd=tmp_path).returncode == 0
+    done = called("train", "a/config.json", "--out", "b", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     first, second = (json.loads((tmp_path / run / "config.json").read_text())["resolved"] for run in "ab")
     assert first == second
@@ -139,7 +140,7 @@ def test_a_benchmark_that_is_unknown_is_refused_with_all_that_are():
 
 
 def test_show_draws_a_task_and_samples_it():
-    done = mnemoscope("show", "mqar", "n_pairs=2", "length=12", "vocab_size=12")
+    done = called("show", "mqar", "n_pairs=2", "length=12", "vocab_size=12")
     assert done.returncode == 0, done.stderr
     for expected in ("key val key val", "chance      1.7918", "floor       0.0000", "targets"):
         assert expected in done.stdout
@@ -154,5 +155,5 @@ def test_calibrate_examines_planted_memories_and_keeps_what_is_finished(tmp_path
     page = (tmp_path / "page.md").read_text()
     assert "| G2 | disconnected | decorative; flag 'disconnected' | 1 / 1 | decorative 1 |" in page
     assert "--instances 1 --kinds G2" in page
-    again = mnemoscope(*words, cwd=tmp_path)
+    again = called(*words, cwd=tmp_path)
     assert "1 of 1 instances are in" in again.stdout

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mnemoscope.cli.main import main
+from tests.unit.cli.calling import called
 
 FAST = ["--calibration", "16", "--test", "16", "--fit-steps", "2", "--batch", "4"]
 RECALL = "task:mqar,vocab_size=16,length=16,n_pairs=2"
@@ -56,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_model_of_a_file_is_examined_and_compared_with_itself(folder: Path):
     choice = ["--sites", "memory", "--routes", "none", "--group", "both=memory", "--subset", "late=position>=8"]
-    done = mnemoscope("examine", "model.py:model", "--data", RECALL, *choice, *FAST, cwd=folder)
+    done = called("examine", "model.py:model", "--data", RECALL, *choice, *FAST, cwd=folder)
     assert done.returncode == 0, done.stderr
     out = folder / "examinations" / "model-model"
     record = json.loads((out / "verdicts.json").read_text())
@@ -68,7 +69,7 @@ def test_a_model_of_a_file_is_examined_and_compared_with_itself(folder: Path):
     assert "test: effects on held-out sequences" in done.stderr
     assert "\x1b" not in done.stderr + done.stdout
 
-    compared = mnemoscope("compare", str(out), str(out / "verdicts.json"), cwd=folder)
+    compared = called("compare", str(out), str(out / "verdicts.json"), cwd=folder)
     assert compared.returncode == 0, compared.stderr
     assert "memory: the effect of the optimal constant did not change by more than both" in compared.stdout
     assert "intervals of B - A are those of independent samples" in compared.stdout
@@ -76,7 +77,7 @@ def test_a_model_of_a_file_is_examined_and_compared_with_itself(folder: Path):
 
 def test_a_dry_run_writes_nothing(folder: Path):
     words = ["--sites", "memory", "--routes", "mix", "--max-minutes", "9", "--dry-run"]
-    done = mnemoscope("examine", "model.py:model", "--data", RECALL, *words, *FAST, cwd=folder)
+    done = called("examine", "model.py:model", "--data", RECALL, *words, *FAST, cwd=folder)
     assert done.returncode == 0, done.stderr
     for expected in ("memory", "route", "constants to fit on 4 batches", "on 4 test batches", "--max-minutes 9", "KiB"):
         assert expected in done.stdout
@@ -86,11 +87,11 @@ def test_a_dry_run_writes_nothing(folder: Path):
 @pytest.mark.long
 def test_heads_are_planned_one_by_one_and_together(folder: Path):
     words = ["--sites", "memory[heads of 2]", "--routes", "mix", "--dry-run"]
-    done = mnemoscope("examine", "model.py:model", "--data", RECALL, *words, *FAST, cwd=folder)
+    done = called("examine", "model.py:model", "--data", RECALL, *words, *FAST, cwd=folder)
     assert done.returncode == 0, done.stderr
     for expected in ("memory[head 0]", "memory[head 1]", "heads of memory"):
         assert expected in done.stdout
-    unknown = mnemoscope("examine", "model.py:model", "--data", RECALL, "--sites", "memory", "--heads", cwd=folder)
+    unknown = called("examine", "model.py:model", "--data", RECALL, "--sites", "memory", "--heads", cwd=folder)
     assert unknown.returncode == 2
     assert "write memory[heads of N], N one of 2, 4, 8" in unknown.stderr
 
@@ -147,6 +148,6 @@ def test_a_hub_that_cannot_be_reached_is_said(folder: Path):
 
 
 def test_what_cannot_be_compared_is_refused(folder: Path):
-    done = mnemoscope("compare", "model.py", ".", cwd=folder)
+    done = called("compare", "model.py", ".", cwd=folder)
     assert done.returncode == 2
     assert "model.py" in done.stderr

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +17,7 @@ from mnemoscope.cli.report import Report
 from mnemoscope.reporting.geometry import render_geometry
 from mnemoscope.runs import read_record
 from mnemoscope.runs.geometry import GeometryExamination
+from tests.unit.cli.calling import called
 from tests.unit.reporting.geometry_samples import bare, geometric
 
 ARMS = [[0, 1, 2, 3], [0, 4, 5, 6], [0, 7, 8, 9], [0, 10, 11, 12]]
@@ -119,9 +119,7 @@ def test_a_diverged_table_is_refused(here: Path):
 
 
 def test_a_mistake_ends_with_2(here: Path):
-    code = "from mnemoscope.cli import main; main()"
-    words = ["geometry", "step-100.npy", "--edges", "edges.cvs"]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    done = called("geometry", "step-100.npy", "--edges", "edges.cvs")
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("mnemoscope: edges.cvs: there is no such file")
 

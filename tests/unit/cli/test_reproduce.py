@@ -1,8 +1,6 @@
 """`mnemoscope reproduce`, with results that are there already: nothing is trained."""
 
 import re
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,11 @@ from mnemoscope.experiments.reproducing import Experiment, Result
 from mnemoscope.experiments.stability import PERPGRAD
 from mnemoscope.experiments.survey.studies import STUDIES
 from mnemoscope.runs import write_record
+from tests.unit.cli.calling import Called, called
 
 
-def reproduce(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from mnemoscope.cli import main; main()", "reproduce", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def reproduce(*words: str) -> Called:
+    return called("reproduce", *words)
 
 
 def result(seed: int, adamw: float) -> Result:

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from mnemoscope.experiments.trials.jobs import Job
 from mnemoscope.runs.trial import ArmComparison, Outcome
 from mnemoscope.training import Recipe
 from mnemoscope.training.remedies import BranchDropout
+from tests.unit.cli.calling import called
 from tests.unit.experiments.small_trials import BUDGET, RECIPE, Here
 from tests.unit.reporting.trial_samples import FAILURE, of_episodes, too_few, trial
 
@@ -124,9 +124,7 @@ def test_mistakes_are_refused_before_anything_is_made(
 
 
 def test_a_mistake_ends_with_2():
-    code = "from mnemoscope.cli import main; main()"
-    words = ["trial", "recall-short-window", "--remedies", "branch_dropuot"]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    done = called("trial", "recall-short-window", "--remedies", "branch_dropuot")
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("mnemoscope: remedies: unknown 'branch_dropuot'; did you mean 'branch_dropout'?")
 

@@ -9,6 +9,7 @@ from mnemoscope.contracts import (
     Collapsible,
     ReadPoint,
     Recalling,
+    Settling,
     Slots,
     Stateful,
     Windowed,
@@ -40,6 +41,7 @@ SLOTTED = {"bank", "energy_bank", "persistent"}
 BANKS = {"bank", "energy_bank"}
 AUXILIARY = {"energy_bank"}
 COLLAPSIBLE = {"energy_bank"}
+SETTLING = {"workspace"}
 RECALLING = {"gated_delta", "omega", "omega_mlp"}
 IN_LEVELS = {"mosaic_v2"}
 """Made of memories that announce themselves one by one."""
@@ -54,6 +56,7 @@ def test_memories_satisfy_their_protocols(kind: str):
     assert isinstance(memory, Slots) == (kind in SLOTTED)
     assert isinstance(memory, Bank) == (kind in BANKS)
     assert isinstance(memory, Collapsible) == (kind in COLLAPSIBLE)
+    assert isinstance(memory, Settling) == (kind in SETTLING)
     assert isinstance(memory, Auxiliary) == (kind in AUXILIARY)
     assert isinstance(memory, Recalling) == (kind in RECALLING)
     if kind in IN_LEVELS:
@@ -73,7 +76,7 @@ def test_a_parallel_mixer_is_stateful_and_announces_through_its_sides():
     assert announced_role(parallel.beside.inner) == "route"
 
 
-@pytest.mark.parametrize("protocol", [Stateful, Windowed, Slots, Bank, Collapsible, Auxiliary])
+@pytest.mark.parametrize("protocol", [Stateful, Windowed, Slots, Bank, Collapsible, Settling, Auxiliary])
 def test_an_ordinary_module_satisfies_none(protocol: type):
     assert not isinstance(nn.Linear(2, 2), protocol)
     assert not isinstance(nn.MultiheadAttention(4, 2), protocol)

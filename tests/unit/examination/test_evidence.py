@@ -22,7 +22,10 @@ from mnemoscope.models import StackConfig, build
 TINY = Budget(
     n_calibration=16, n_test=16, fit_steps=1, joint_fit_steps=1, windows=(1,), contribution=False, n_resamples=200
 )
-LAYOUT = "gated_delta(head_width=4) | attention, energy_bank(n_slots=6), slots(n_slots=3), log_accumulator"
+LAYOUT = (
+    "gated_delta(head_width=4) | attention, energy_bank(n_slots=6), slots(n_slots=3), log_accumulator, "
+    "workspace(n_heads=2)"
+)
 
 
 def batches(n: int = 4, size: int = 8, length: int = 12) -> list[Batch]:
@@ -75,6 +78,24 @@ def test_everything_in_the_table_is_measured_somewhere_and_only_where_it_means_s
     assert "state_share" not in slots, "slots are no map from keys to values"
     assert "addressing_entropy" in accumulator
     assert "dead_slots" not in accumulator, "its addressing is over positions"
+
+
+@pytest.mark.parametrize("kind", ["workspace", "expert_workspace"])
+def test_the_loop_of_a_memory_is_measured_against_its_certificate(kind: str):
+    layout = f"{kind}(n_heads=2, rho=0.8, step_size=0.5)"
+    (found, *_) = measures_of(stack(layout), batches()[0]).values()
+    assert found["loop_certificate"] == pytest.approx(0.9)
+    assert 0.5 < found["loop_norm"] <= 0.9 + 1e-5, "half of the state stays where it is"
+    assert math.log(0.5) < found["loop_lyapunov"] <= math.log(found["loop_norm"]) + 1e-5
+
+
+def test_a_loop_that_beats_its_certificate_is_seen():
+    model = stack("workspace(n_heads=2, rho=0.5)")
+    workspace = model.get_submodule("blocks.0.mixer")
+    steep = workspace.inner_map
+    workspace.inner_map = lambda x: lambda z: steep(x)(3 * z)
+    (found, *_) = measures_of(model, batches()[0]).values()
+    assert found["loop_norm"] > 1 > found["loop_certificate"]
 
 
 def test_measures_are_those_of_what_plain_hooks_see():

@@ -61,6 +61,12 @@ def cases(*names: str) -> pytest.MarkDecorator:
 
 
 every_case = cases(*CASES)
+FIRST_OF_KIND = {case.config.kind: name for name, case in reversed(CASES.items()) if not case.long}
+one_of_each_kind = pytest.mark.parametrize(
+    "case", [pytest.param(name, marks=() if name in FIRST_OF_KIND.values() else pytest.mark.long) for name in CASES]
+)
+"""For what hardly depends on options: one case of each memory, and the others in `make test-all`."""
+
 every_memory = cases(*(name for name in CASES if name not in {**parallel.CASES, **context.CASES}))
 
 

@@ -15,6 +15,7 @@ from mnemoscope.memories import (
     LogAccumulator,
     LogAccumulatorConfig,
 )
+from mnemoscope.memories.workspace import settle
 from mnemoscope.ops.contraction import (
     banach_bound,
     contraction_ratios,
@@ -152,8 +153,8 @@ def test_the_fixed_point_changes_with_the_push_no_faster_than_its_bound():
     weight, drive = memory._loop(inputs(1, batch=1))
     bound = torch.linalg.matrix_norm(memory.push.weight, 2) / (1 - memory.config.rho)
     change = inputs(200, batch=1, seed=5) * torch.logspace(-3, 1, 200).double().view(1, -1, 1)
-    moved = memory._settle(weight, drive + change @ memory.push.weight.T)
-    assert ((moved - memory._settle(weight, drive)).norm(dim=-1) <= bound * change.norm(dim=-1)).all()
+    moved = settle(memory.config, weight, drive + change @ memory.push.weight.T)
+    assert ((moved - settle(memory.config, weight, drive)).norm(dim=-1) <= bound * change.norm(dim=-1)).all()
 
 
 def trained_by(memory: ContractiveWorkspace, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -181,7 +182,7 @@ def test_one_live_step_is_off_by_no_more_than_its_bound_token_by_token():
         memory = workspace(n_iterations=300, gradient=gradient)
         weight, drive = memory._loop(x)
         drive = drive.detach().requires_grad_()
-        rows = [torch.autograd.grad(memory._settle(weight, drive)[..., i].sum(), drive)[0] for i in range(16)]
+        rows = [torch.autograd.grad(settle(memory.config, weight, drive)[..., i].sum(), drive)[0] for i in range(16)]
         jacobians[gradient] = torch.stack(rows, dim=-2)[0]
     q = memory.certificate()
     error = torch.linalg.matrix_norm(jacobians["unroll"] - jacobians["one_live"], 2)

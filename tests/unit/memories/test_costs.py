@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.unit.memories.cases import CASES, cases, every_case, inputs, mixer_of, run_steps, tensors
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.long)])
 @every_case
 @torch.no_grad()
 def test_state_bytes_are_those_of_the_tensors(case: str, dtype: torch.dtype):
@@ -46,7 +46,7 @@ def fused_recurrent_layer(x: list[int], w: list[int], u: list[int], *_: object, 
     return 2 * x[0] * x[1] * (w[0] * w[1] + u[0] * u[1])
 
 
-@pytest.mark.parametrize("n_tokens", [1, 2, 16, 17, 32, 33, 100])
+@pytest.mark.parametrize("n_tokens", [1, 33, 100, *(pytest.param(n, marks=pytest.mark.long) for n in (2, 16, 17, 32))])
 @every_case
 @torch.no_grad()
 def test_flops_are_those_of_torchs_counter(case: str, n_tokens: int):

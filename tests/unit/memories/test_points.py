@@ -12,6 +12,7 @@ from mnemoscope.contracts import POINT_NAMES, ReadPoint
 from tests.tolerances import FLOAT64, assert_close
 from tests.unit.memories.cases import (
     CASES,
+    FIRST_OF_KIND,
     cases,
     every_case,
     every_memory,
@@ -29,7 +30,7 @@ frozen_cases = cases(*(name for name, case in CASES.items() if case.points is no
 on_demand = pytest.mark.parametrize(
     ("case", "point"),
     [
-        pytest.param(name, point, marks=pytest.mark.long if case.long else ())
+        pytest.param(name, point, marks=() if name in FIRST_OF_KIND.values() else pytest.mark.long)
         for name, case in CASES.items()
         for point in case.on_demand
     ],

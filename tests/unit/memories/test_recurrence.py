@@ -16,6 +16,7 @@ from tests.unit.memories.cases import (
     every_case,
     inputs,
     mixer_of,
+    one_of_each_kind,
     run_pieces,
     run_steps,
     tensors,
@@ -24,7 +25,8 @@ from tests.unit.memories.cases import (
 )
 
 LENGTHS = (1, 2, 31, 32, 33, 63, 64, 65, 100)
-GRADIENT_LENGTHS = (1, 2, 33, 65)
+GRADIENT_LENGTHS = (1, 33)
+"""One token, and one more than a chunk of the fast forms; `make test-all` tries every length."""
 
 
 def assert_same_state(actual: Any, expected: Any) -> None:
@@ -80,10 +82,21 @@ def test_gradients_at_all_lengths(case: str, length: int):
 
 
 @every_case
-@settings(max_examples=8)
+def test_a_split_gives_the_same(case: str):
+    """Two steps, pieces on either side of chunks of 32 and 64, and a short one."""
+    assert_a_split_gives_the_same(case, 67, {1, 2, 33, 65})
+
+
+@pytest.mark.long
+@every_case
+@settings(max_examples=16)
 @given(n_tokens=st.integers(1, 80), cuts=st.sets(st.integers(1, 79), max_size=5))
-@torch.no_grad()
 def test_any_split_gives_the_same(case: str, n_tokens: int, cuts: set[int]):
+    assert_a_split_gives_the_same(case, n_tokens, cuts)
+
+
+@torch.no_grad()
+def assert_a_split_gives_the_same(case: str, n_tokens: int, cuts: set[int]) -> None:
     mixer, x = mixer_of(case), inputs(n_tokens)
     whole, whole_state = mixer(x)
     pieces, state = run_pieces(mixer, x, mixer.init_state(x.shape[0]), sorted(c for c in cuts if c < n_tokens))
@@ -104,7 +117,7 @@ def test_no_output_depends_on_a_later_token(case: str, changed: int):
         assert not torch.equal(after[:, changed], before[:, changed])
 
 
-@every_case
+@one_of_each_kind
 @torch.no_grad()
 def test_a_state_survives_a_file(case: str):
     mixer, x = mixer_of(case), inputs(45)
@@ -145,7 +158,7 @@ def test_the_state_carries_the_gradient_of_earlier_tokens(case: str):
         assert torch.autograd.grad(y[:, 0].square().sum(), x, allow_unused=True) == (None,)
 
 
-@every_case
+@one_of_each_kind
 def test_float32_agrees_with_float64(case: str):
     mixer, x = mixer_of(case), inputs(68)
     single = mixer_of(case, torch.float32)
@@ -161,7 +174,7 @@ def test_float32_agrees_with_float64(case: str):
         assert_close(ours, theirs, FLOAT32_GRADIENT)
 
 
-@every_case
+@one_of_each_kind
 @torch.no_grad()
 def test_bfloat16_runs_in_both_forms(case: str):
     mixer, rough, x = mixer_of(case), mixer_of(case, torch.bfloat16), inputs(40)

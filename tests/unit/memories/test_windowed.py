@@ -32,7 +32,7 @@ def taps_beyond(mixer: torch.nn.Module) -> int:
     return sum(max(module.taps - 1, 0) for module in shifts)
 
 
-@pytest.mark.parametrize("window", [1, 2, 7])
+@pytest.mark.parametrize("window", [1, pytest.param(2, marks=pytest.mark.long), 7])
 @windowed_cases
 @torch.no_grad()
 def test_only_the_window_is_in_memory(case: str, window: int):

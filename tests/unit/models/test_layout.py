@@ -4,7 +4,7 @@ import re
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemoscope.memories import MEMORIES, AttentionConfig, BankConfig, GatedDeltaConfig
@@ -53,8 +53,23 @@ def test_examples(layout: str, expected: tuple[MixerConfig, ...]):
     assert parse_layout(layout) == expected
 
 
-@given(written=st.lists(mixers, min_size=1, max_size=4), times=st.integers(1, 3))
+layouts = given(written=st.lists(mixers, min_size=1, max_size=4), times=st.integers(1, 3))
+
+
+@settings(max_examples=30)
+@layouts
 def test_what_is_written_is_what_is_built(written: list[MixerConfig], times: int):
+    assert_built(written, times)
+
+
+@pytest.mark.long
+@settings(max_examples=300)
+@layouts
+def test_three_hundred_layouts_are_built_as_written(written: list[MixerConfig], times: int):
+    assert_built(written, times)
+
+
+def assert_built(written: list[MixerConfig], times: int) -> None:
     expected = tuple(written)
     layout = ", ".join(layout_of(mixer) for mixer in written)
     assert parse_layout(layout) == expected

@@ -14,7 +14,7 @@ from mnemoscope.training.metrics import METRIC_NAMES
 OF_EXAMINATION = {
     "addressing_entropy": ("addressing_entropy", "top_slot"),
     "attribution": ("attribution",),
-    "contraction": (),
+    "contraction": ("loop_norm", "loop_lyapunov", "loop_certificate"),
     "contribution": ("contribution_ratio", "gate_below_0.01"),
     "effective_dimension": ("effective_dimension", "read_width"),
     "effective_state_size": ("state_share",),

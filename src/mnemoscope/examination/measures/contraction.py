@@ -5,8 +5,11 @@ on J^T J has reached and a bound that holds but for a known probability; the Lya
 small deviation a step; residuals |F(z) - z| along the loop, and each as a share of the one before.
 
 What it says: whether the loop has one fixed point that it finds from everywhere (a contraction), and how fast. How to
-read it: an upper bound below 1 at every point the loop visits certifies contraction along those paths; a positive
-exponent says that it is none; an exponent below 0 beside a norm above 1 is a loop that settles after first growing.
+read it: an examination gives a memory's own certificate beside the largest norm found on real tokens and the exponent.
+A norm above the certificate would refute it; far below, the loop settles sooner than it must: a step leaves
+exp(exponent) of a small deviation. Of a map without a certificate, an upper bound below 1 at every point the loop
+visits certifies contraction along those paths; a positive exponent says that it is none; an exponent below 0 beside a
+norm above 1 is a loop that settles after first growing.
 Traps: a certificate at points is none for the whole space, for which the map's own bound is needed; the spectral
 *radius* is not the norm, and a Rayleigh quotient of J misses complex eigenvalues; residuals stop falling at rounding.
 Each point's next state must depend on that point alone, so freeze what mixes tokens. Cost: two products with the

@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mnemoscope.contracts import Bank, Collapsible
+from mnemoscope.contracts import Bank, Collapsible, Settling
 from mnemoscope.contracts.precision import in_float64
 from mnemoscope.examination.measures import (
     addressing_entropy,
     centred_rank,
+    contraction,
     contribution_ratio,
     dead_slots,
     effective_dimension,
@@ -34,6 +35,11 @@ from mnemoscope.examination.measures import (
 
 SPECTRUM_ROWS = 1024
 """Reads whose singular values are computed, evenly spread over all."""
+
+LOOP_SEQUENCES, LOOP_TOKENS = 4, 64
+"""Sequences, and tokens from their start on, whose loops are looked at."""
+
+LOOP_STEPS = 30
 
 
 class Taken(NamedTuple):
@@ -74,7 +80,7 @@ class Observed:
 def measured(seen: Observed) -> dict[str, float]:
     """Measures by name (`MEASURES`); those that cannot be had, or are not finite, are left out."""
     found = _of_read(seen) | _of_gate(seen) | _of_addressing(seen) | _of_contribution(seen)
-    found |= _of_slots(seen) | _of_state(seen)
+    found |= _of_slots(seen) | _of_loop(seen) | _of_state(seen)
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
@@ -159,6 +165,21 @@ def _of_slots(seen: Observed) -> dict[str, float]:
             number, threshold = seen.owner.collapse_threshold(seen.own_input)
         found |= {"stability_number": float(number), "stability_threshold": float(threshold)}
     return found
+
+
+def _of_loop(seen: Observed) -> dict[str, float]:
+    """From zero, where the loop of a memory starts, to where it settles."""
+    if not isinstance(seen.owner, Settling) or seen.own_input is None:
+        return {}
+    given = seen.own_input.detach()[:LOOP_SEQUENCES, :LOOP_TOKENS]
+    with torch.no_grad():
+        step = seen.owner.inner_map(given)
+    found = contraction(step, torch.zeros_like(given), torch.Generator().manual_seed(0), LOOP_STEPS)
+    return {
+        "loop_certificate": seen.owner.certificate(),
+        "loop_norm": float(found.norm.low),
+        "loop_lyapunov": found.lyapunov,
+    }
 
 
 def _of_state(seen: Observed) -> dict[str, float]:

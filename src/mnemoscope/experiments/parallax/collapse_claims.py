@@ -1,5 +1,7 @@
 """What the note claims of the bank's collapse, with its bars, and the curves of the page; see `collapse`."""
 
+from collections.abc import Sequence
+
 from mnemoscope.experiments.parallax.arms import ARMS, TITLES, Arm
 from mnemoscope.experiments.reproducing import Claim, Plot
 
@@ -10,6 +12,15 @@ DIVERSE: tuple[Arm, ...] = ("A0", *WORSE, "A7")
 
 MARGIN, COSINE, EVEN = 0.01, 0.94, 0.95
 CONSTANT_BIAS = "constant-bias"
+
+LOOKS = (
+    ("cosine", "Slots through training", "Mean cosine over pairs of slots; the note saw 0.94.", "cosine"),
+    ("read_rank", "Reads through training", "Centred effective rank: how many directions reads take.", "rank"),
+    ("entropy", "Addresses through training", "Over that of even addresses.", "normalised entropy"),
+    ("sharpness", "Stability through training", "A bank that is one vector stays so below 1.", "beta lambda_max"),
+    ("distance", "Distance from the cortex's states", "1 is that of a random vector.", "share outside"),
+)
+"""What is looked at while a bank is trained, and its title, caption and axis."""
 
 
 def _claims() -> tuple[Claim, ...]:
@@ -105,21 +116,20 @@ def _claims() -> tuple[Claim, ...]:
     return (*tested, *(Claim(figure=figure, what=what) for figure, what in shown.items()))
 
 
-def _plot(name: str, title: str, caption: str, y_label: str) -> list[Plot]:
+def _plot(arms: Sequence[Arm], name: str, title: str, caption: str, y_label: str) -> list[Plot]:
     plot = Plot(
         title=title,
         caption=caption,
         y_label=y_label,
-        lines={f"{arm}: {TITLES[arm]}": f"{arm}: step -> {arm}: {name}" for arm in DIVERSE},
+        lines={f"{arm}: {TITLES[arm]}": f"{arm}: step -> {arm}: {name}" for arm in arms},
     )
     return plot.split()
 
 
+def plots(arms: Sequence[Arm]) -> tuple[Plot, ...]:
+    """What banks looked like while they were trained, one figure for each measure, or more where arms are many."""
+    return tuple(part for measure in LOOKS for part in _plot(arms, *measure))
+
+
 CLAIMS = _claims()
-PLOTS = (
-    *_plot("cosine", "Slots through training", "Mean cosine over pairs of slots; the note saw 0.94.", "cosine"),
-    *_plot("read_rank", "Reads through training", "Centred effective rank: how many directions reads take.", "rank"),
-    *_plot("entropy", "Addresses through training", "Over that of even addresses.", "normalised entropy"),
-    *_plot("sharpness", "Stability through training", "A bank that is one vector stays so below 1.", "beta lambda_max"),
-    *_plot("distance", "Distance from the cortex's states", "1 is that of a random vector.", "share outside"),
-)
+PLOTS = plots(DIVERSE)

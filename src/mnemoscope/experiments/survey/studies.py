@@ -1,15 +1,23 @@
 """All studies of the survey, in the order of its list."""
 
 from mnemoscope.experiments.survey import (
+    bottleneck,
+    collapse,
     controller,
+    curriculum,
+    dilution,
+    dnc_amendments,
     forgetting,
     heads,
     hybrids,
     mamba_kinds,
+    ntm_start,
     patching,
     recall_state,
+    reconstruction,
     retnet,
     saturation,
+    slots,
     window,
 )
 from mnemoscope.experiments.survey.frame import Study
@@ -25,5 +33,13 @@ STUDIES: tuple[Study, ...] = (
     controller.STUDY,
     patching.STUDY,
     heads.STUDY,
+    ntm_start.STUDY,
+    dnc_amendments.STUDY,
+    reconstruction.STUDY,
+    slots.STUDY,
+    curriculum.STUDY,
+    bottleneck.STUDY,
+    dilution.STUDY,
+    collapse.STUDY,
 )
 """A study joins by its `STUDY`; slugs of findings must not repeat."""

@@ -23,7 +23,6 @@ TINY = BridgeStudy(
 )
 
 
-@pytest.mark.long
 def test_a_seed_scores_every_arm_on_both_tasks(tmp_path: Path):
     measured = bridge(TINY, 0, tmp_path)
     named = {

@@ -7,17 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from mnemoscope.experiments.parallax import asked
 from mnemoscope.experiments.parallax.arms import ARMS, CortexStudy, trained
+from mnemoscope.experiments.parallax.asked import CollapseStudy, curves, of_arm
 from mnemoscope.experiments.parallax.changed import best_slots, losses, with_gate_of, without_slots
-from mnemoscope.experiments.parallax.collapse import (
-    PARALLAX_COLLAPSE,
-    CollapseStudy,
-    collapse,
-    correlation,
-    curves,
-    pooled_correlation,
-    tables,
-)
+from mnemoscope.experiments.parallax.collapse import PARALLAX_COLLAPSE, collapse, compared, tables
+from mnemoscope.experiments.parallax.collapse_tables import correlation, pooled_correlation
+from mnemoscope.experiments.parallax.summary import FIGURES, PARALLAX_SUMMARY, SummaryStudy, summary
 from mnemoscope.experiments.parallax.watched import BankWatch, distance_from, look
 from mnemoscope.experiments.published import on_text
 from mnemoscope.experiments.reproducing import Result
@@ -43,8 +39,7 @@ def bank(model: Stack) -> EnergyBank:
     return found
 
 
-@pytest.mark.long
-def test_a_seed_trains_its_arms_once_and_asks_everything(tmp_path: Path):
+def test_a_seed_trains_its_arms_once_and_asks_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     measured = collapse(TINY, 0, tmp_path)
     wanted = {claim.figure for claim in PARALLAX_COLLAPSE.claims}
     others = [figure for figure in wanted if figure.split("_")[0] in set(ARMS) - set(TINY.arms)]
@@ -57,6 +52,9 @@ def test_a_seed_trains_its_arms_once_and_asks_everything(tmp_path: Path):
     kept = sorted((tmp_path / "parallax-runs").iterdir())
     assert [folder.name for folder in kept] == ["prose-A0", "prose-A1", "prose-bare"]
     assert (kept[0] / "seed-0" / "verdicts.json").is_file()
+    monkeypatch.setattr(asked, "look", None)
+    monkeypatch.setattr(asked, "losses", None)
+    assert collapse(TINY, 0, tmp_path) == measured, "every answer is kept, nothing is asked again"
     result = Result(
         experiment="parallax-collapse", size="small", seed=0, settings={}, figures=dict(measured.figures),
         series={}, texts={"verdict": ["constant-bias"]}, seconds=1.0, versions={},
@@ -64,6 +62,48 @@ def test_a_seed_trains_its_arms_once_and_asks_everything(tmp_path: Path):
     arms, over_seeds = tables(TINY, [result])
     assert [row[0].split(":")[0] for row in arms.rows] == list(TINY.arms)
     assert over_seeds.rows[1][1] == "constant-bias (seed 0)"
+
+
+def test_a_stopped_command_asks_again_only_what_was_not_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    answered = of_arm(TINY.cortex, "bare", 0, tmp_path)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(asked, "look", killed)
+    with pytest.raises(KeyboardInterrupt):
+        collapse(TINY, 0, tmp_path)
+    assert sorted(folder.name for folder in (tmp_path / "parallax-arms").iterdir()) == ["prose-bare"]
+    assert (tmp_path / "parallax-runs" / "prose-A0" / "seed-0" / "manifest.json").is_file(), "the training is kept"
+    again = of_arm(TINY.cortex, "bare", 0, tmp_path)
+    assert again == answered
+    with pytest.raises(ValueError, match="name another --out folder, or remove the file"):
+        of_arm(replace(TINY.cortex, n_test=4), "bare", 0, tmp_path)
+
+
+def test_the_summary_is_that_of_three_arms_without_an_examination(tmp_path: Path):
+    measured = summary(SummaryStudy(cortex=TINY.cortex), 0, tmp_path)
+    assert {claim.figure for claim in PARALLAX_SUMMARY.claims} == set(FIGURES) <= set(measured.figures)
+    assert measured.figures["A1_over_A0"] == measured.figures["A1_loss"] - measured.figures["A0_loss"]
+    assert {x for plot in PARALLAX_SUMMARY.plots for x in plot.lines} == {"A0: bank", "A1: bank, spectrum spread"}
+    kept = tmp_path / "parallax-summary"
+    assert sorted(folder.name for folder in kept.iterdir()) == ["parallax-arms", "parallax-runs"], "of other steps"
+    assert not list(kept.rglob("verdicts.json"))
+
+
+def test_steps_of_the_summary_are_those_of_the_whole():
+    whole, part = CortexStudy(), SummaryStudy().cortex
+    assert replace(part, batch_size=whole.batch_size) == whole
+    assert on_text(PARALLAX_SUMMARY, "code").sizes["small"].cortex.corpus == "code"
+
+
+def test_losses_are_compared_with_that_of_the_bank():
+    figures = {f"{arm}_loss": loss for arm, loss in {"bare": 2.0, "A0": 1.5, "A1": 1.75, "A5": 1.25, "A6": 1.5}.items()}
+    found = compared(("bare", "A0", "A1", "A5", "A6"), figures)
+    assert found["A1_over_A0"] == 0.25
+    assert found["bank_worth"] == 0.5
+    assert found["gate_worth"] == 0.25
+    assert "correlation" not in found, "two banks are too few"
 
 
 def test_all_arms_are_recipes_that_differ_where_they_should():

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,8 +40,9 @@ def test_small_sizes_are_of_the_cpu_and_large_ones_of_a_gpu(study: Study):
     assert devices == {"small": "cpu", "paper": "auto"}
 
 
-def _device(settings: object) -> str:
-    return getattr(getattr(settings, "window", settings), "training").device  # noqa: B009
+def _device(settings: Any) -> str:
+    shared = getattr(settings, "window", getattr(settings, "machine", settings))
+    return shared.training.device
 
 
 @pytest.mark.parametrize("name", ONE)

@@ -32,6 +32,8 @@ def bank(config: EnergyBankConfig, long: bool = False) -> Case:
         auxiliary=auxiliary,
         parameters=config.n_slots * D + (2 + config.bidirectional) * D * D + (2 * D * D + D) * config.gated,
         points=points | ({"gate": (B, T, D)} if config.gated else {}),
+        # Slots that do not look at tokens carry nothing.
+        differentiable_state=config.bidirectional,
         long=long,
     )
 
