@@ -14,7 +14,7 @@ ALiBi was at 97 % after 300; with 32 tokens, 5 triggers and 64 a sequence one wi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -28,13 +28,14 @@ from mnemoscope.examination.subject.losses import input_device
 from mnemoscope.experiments.gpu_hours import planned
 from mnemoscope.experiments.mosaics.arms import Shape, count
 from mnemoscope.experiments.mosaics.profile_study import TITLES, Reader, reader_config
+from mnemoscope.experiments.mosaics.schedule import schedule
 from mnemoscope.experiments.mosaics.trained import run_folder, trained
 from mnemoscope.experiments.planning import Target
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot
 from mnemoscope.models import Model
 from mnemoscope.runs import RunDirectory
 from mnemoscope.tasks import BigramsConfig, build_task, task_rng
-from mnemoscope.training import Recipe, TrainConfig
+from mnemoscope.training import Recipe
 
 SOURCE = "Zhang et al. 2024, Memory Mosaics (arXiv 2405.06394), section 5; Bietti et al. 2023 (arXiv 2306.00802)"
 READERS: tuple[Reader, ...] = ("mosaic", "learned", "rotary", "alibi")
@@ -86,16 +87,10 @@ class InductionStudy:
             n_heads=self.n_heads,
             max_tokens=self.length,
         )
-        train = TrainConfig(
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+        train = replace(
+            schedule(self, evaluations=20, sequences=128),
             warmup_steps=self.steps // 20,
-            final_lr_fraction=0.02,
-            eval_every=max(1, self.steps // 20),
-            eval_sequences=128,
             checkpoint_every=max(1, self.steps // 2),
-            threads=1,
         )
         name = f"induction-{depth}-{reader}"
         return Recipe(name=name, model=reader_config(reader, shape), task=self.task, train=train)

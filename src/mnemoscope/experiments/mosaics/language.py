@@ -30,6 +30,7 @@ from mnemoscope.contracts.devices import Device
 from mnemoscope.examination.subject.losses import input_device
 from mnemoscope.experiments.gpu_hours import planned
 from mnemoscope.experiments.mosaics.arms import TITLES, Arm, Shape, arm_config, count
+from mnemoscope.experiments.mosaics.schedule import schedule
 from mnemoscope.experiments.mosaics.trained import run_folder, trained, validation_curve
 from mnemoscope.experiments.planning import Target
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot, Result, Shown, Size
@@ -37,7 +38,7 @@ from mnemoscope.models import Model
 from mnemoscope.runs.reproduction import TextTable
 from mnemoscope.tasks import Stories, StoriesConfig, Task, TaskConfig, Text, TextConfig, build_task, task_rng
 from mnemoscope.tasks.corpus import corpus_bytes
-from mnemoscope.training import Recipe, TrainConfig
+from mnemoscope.training import Recipe
 from mnemoscope.training.config import Precision
 
 SOURCE = "Zhang et al. 2024, Memory Mosaics (arXiv 2405.06394), figures 9 and 10, Table 1"
@@ -98,18 +99,7 @@ class LanguageStudy:
             n_heads=self.n_heads,
             max_tokens=self.length,
         )
-        train = TrainConfig(
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            warmup_steps=self.steps // 10,
-            final_lr_fraction=0.02,
-            eval_every=max(1, self.steps // 12),
-            eval_sequences=64,
-            checkpoint_every=max(1, self.steps // 4),
-            precision=self.precision,
-            threads=1,
-        )
+        train = schedule(self, evaluations=12, precision=self.precision)
         name = f"{Path(self.corpus).stem}-{depth}-{arm}"
         return Recipe(name=name, model=arm_config(arm, shape), task=self.task, train=train)
 

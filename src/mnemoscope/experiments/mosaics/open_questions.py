@@ -25,6 +25,7 @@ from jaxtyping import Float
 from mnemoscope.contracts.devices import Device
 from mnemoscope.experiments.mosaics.arms import count
 from mnemoscope.experiments.mosaics.language import losses
+from mnemoscope.experiments.mosaics.schedule import schedule
 from mnemoscope.experiments.mosaics.trained import run_folder, trained, validation_curve
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot
 from mnemoscope.memories.contextual import ContextualConfig
@@ -32,7 +33,7 @@ from mnemoscope.memories.key_extractors import GAIN
 from mnemoscope.memories.persistent import PersistentConfig, matched_slots
 from mnemoscope.models import Mosaic, MosaicConfig
 from mnemoscope.tasks import StoriesConfig, build_task, task_rng
-from mnemoscope.training import Recipe, TrainConfig
+from mnemoscope.training import Recipe
 
 SOURCE = "Zhang et al. 2024, Memory Mosaics (arXiv 2405.06394), section 6 (open questions, no figures)"
 EQUAL = 0.03
@@ -79,17 +80,7 @@ class StoryMosaic:
             contextual=ContextualConfig(n_heads=self.n_heads, retentions=kept),
             persistent=PersistentConfig(n_heads=self.n_heads, n_slots=n_slots, retentions=kept),
         )
-        train = TrainConfig(
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            warmup_steps=self.steps // 10,
-            final_lr_fraction=0.02,
-            eval_every=max(1, self.steps // 10),
-            eval_sequences=64,
-            checkpoint_every=max(1, self.steps // 4),
-            threads=1,
-        )
+        train = schedule(self, evaluations=10)
         slots = "all" if n_slots is None else n_slots
         name = f"open-{scale}-{slots}"
         return Recipe(name=name, model=model, task=StoriesConfig(length=self.length), train=train)

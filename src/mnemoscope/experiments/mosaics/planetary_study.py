@@ -1,15 +1,16 @@
 """The settings of `planetary`: which skies, by networks of which depths, and each of their trainings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mnemoscope.contracts.devices import Device
+from mnemoscope.experiments.mosaics.schedule import schedule
 from mnemoscope.memories.contextual import ContextualConfig
 from mnemoscope.memories.persistent import PersistentConfig
 from mnemoscope.models import MixerConfig, StackConfig, VectorsConfig
 from mnemoscope.tasks import PlanetaryConfig
-from mnemoscope.training import Recipe, TrainConfig
+from mnemoscope.training import Recipe
 
 Orders = Literal["new", "one"]
 ORDERS: Mapping[Orders, str] = {"new": "new orders", "one": "one order"}
@@ -97,16 +98,5 @@ class PlanetaryStudy:
             tie_embeddings=False,
             vectors=VectorsConfig(n_channels=channels, n_outputs=channels),
         )
-        train = TrainConfig(
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            warmup_steps=self.steps // 10,
-            final_lr_fraction=0.02,
-            weight_decay=0.01,
-            eval_every=max(1, self.steps // 10),
-            eval_sequences=64,
-            checkpoint_every=max(1, self.steps // 4),
-            threads=1,
-        )
+        train = replace(schedule(self, evaluations=10), weight_decay=0.01)
         return Recipe(name=f"planetary-{depth}-{orders}", model=model, task=self.task(orders), train=train)

@@ -13,11 +13,12 @@ import torch
 from mnemoscope.contracts.devices import Device
 from mnemoscope.experiments.mosaics.arms import Shape, mosaic_config, stack_config
 from mnemoscope.experiments.mosaics.language import Windows
+from mnemoscope.experiments.mosaics.schedule import schedule
 from mnemoscope.memories.attention import AttentionConfig
 from mnemoscope.models import StackConfig
 from mnemoscope.models.mosaic import MosaicConfig
 from mnemoscope.tasks import StoriesConfig, build_task, task_rng
-from mnemoscope.training import Recipe, TrainConfig
+from mnemoscope.training import Recipe
 from mnemoscope.training.config import Precision
 
 Reader = Literal["mosaic", "learned", "rotary", "alibi"]
@@ -85,18 +86,7 @@ class ProfilesStudy:
             n_heads=self.n_heads,
             max_tokens=self.length,
         )
-        train = TrainConfig(
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            warmup_steps=self.steps // 10,
-            final_lr_fraction=0.02,
-            eval_every=max(1, self.steps // 6),
-            eval_sequences=64,
-            checkpoint_every=max(1, self.steps // 4),
-            precision=self.precision,
-            threads=1,
-        )
+        train = schedule(self, evaluations=6, precision=self.precision)
         return Recipe(name=f"profiles-{reader}", model=reader_config(reader, shape), task=task, train=train)
 
 

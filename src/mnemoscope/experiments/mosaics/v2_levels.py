@@ -28,6 +28,7 @@ from mnemoscope.contracts.devices import Device
 from mnemoscope.examination.subject.losses import input_device
 from mnemoscope.experiments.gpu_hours import planned
 from mnemoscope.experiments.mosaics.arms import count
+from mnemoscope.experiments.mosaics.schedule import schedule
 from mnemoscope.experiments.mosaics.trained import run_folder, trained, validation_curve
 from mnemoscope.experiments.mosaics.v2 import SOURCE, bandwidth_plots
 from mnemoscope.experiments.mosaics.v2_arms import V2_TITLES, V2Arm, V2Shape, v2_config, without_long_level
@@ -36,7 +37,7 @@ from mnemoscope.experiments.planning import Target
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot, Shown
 from mnemoscope.models import Model, Stack
 from mnemoscope.tasks import StoriesConfig, build_task, task_rng
-from mnemoscope.training import Recipe, TrainConfig
+from mnemoscope.training import Recipe
 from mnemoscope.training.config import Precision
 
 PAIR: tuple[V2Arm, ...] = ("v2", "rotary")
@@ -83,18 +84,7 @@ class LevelsStudy:
             longest_delay=self.longest_delay,
             persistent=self.persistent,
         )
-        train = TrainConfig(
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            warmup_steps=self.steps // 10,
-            final_lr_fraction=0.02,
-            eval_every=max(1, self.steps // 10),
-            eval_sequences=32,
-            checkpoint_every=max(1, self.steps // 4),
-            precision=self.precision,
-            threads=1,
-        )
+        train = schedule(self, evaluations=10, sequences=32, precision=self.precision)
         return Recipe(name=f"v2-stories-{arm}", model=v2_config(arm, shape), task=self.task, train=train)
 
 

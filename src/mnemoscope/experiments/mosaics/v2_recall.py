@@ -25,6 +25,7 @@ from mnemoscope.contracts.devices import Device
 from mnemoscope.examination.subject.losses import input_device
 from mnemoscope.experiments.gpu_hours import planned
 from mnemoscope.experiments.mosaics.arms import count
+from mnemoscope.experiments.mosaics.schedule import schedule
 from mnemoscope.experiments.mosaics.trained import run_folder, trained, validation_curve
 from mnemoscope.experiments.mosaics.v2_arms import (
     V2Arm,
@@ -37,7 +38,7 @@ from mnemoscope.experiments.planning import Target
 from mnemoscope.experiments.reproducing import Measured
 from mnemoscope.models import Model, Stack
 from mnemoscope.tasks import MqarConfig, build_task, task_rng
-from mnemoscope.training import Recipe, TrainConfig
+from mnemoscope.training import Recipe
 from mnemoscope.training.config import Precision
 from mnemoscope.training.lessons import Stage, Staged
 
@@ -119,18 +120,7 @@ class RecallStudy:
 
     def recipe(self, arm: V2Arm) -> Recipe:
         """One training."""
-        train = TrainConfig(
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            warmup_steps=self.steps // 10,
-            final_lr_fraction=0.02,
-            eval_every=max(1, self.steps // 12),
-            eval_sequences=32,
-            checkpoint_every=max(1, self.steps // 4),
-            precision=self.precision,
-            threads=1,
-        )
+        train = schedule(self, evaluations=12, sequences=32, precision=self.precision)
         lesson = Staged(stages=tuple(Stage(task=self.task(length), until=until) for length, until in self.stages))
         model = v2_config(arm, self.shape)
         return Recipe(name=f"v2-recall-{arm}", model=model, task=self.task(self.length), train=train, lesson=lesson)
