@@ -173,14 +173,14 @@ def _line(axes: Axes, name: str, line: ChartLine, i: int) -> None:
 
 
 def _marks(axes: Axes, chart: Chart) -> None:
-    """Lines across the figure, each with its name at the top."""
+    """Lines across the figure, each with its name below the top, where curves often lie."""
     for name, x in chart.marks.items():
         axes.axvline(x, color=MUTED, linewidth=0.6, linestyle=":", zorder=0)
         axes.annotate(
             name,
-            (x, 1.0),
+            (x, 0.9),
             xycoords=("data", "axes fraction"),
-            xytext=(2, -2),
+            xytext=(2, 0),
             textcoords="offset points",
             color=MUTED,
             fontsize="x-small",
