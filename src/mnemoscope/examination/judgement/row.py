@@ -1,7 +1,7 @@
 """What a row of the decision framework is.
 
-Changes are settings by owner and name: "train.loss=cross_entropy", "*.initial_step_size=0.2" for every part that has
-such a setting; names in braces are filled in from the run (half its learning rate).
+Changes are settings by owner and name: "train.loss=cross_entropy", "*.initial_retention=0.9" for every part that has
+such a setting; names in braces are filled in from the run (half its learning rate, twice its inner step).
 """
 
 import shlex

@@ -17,7 +17,7 @@ _RAW = "the gate before its floor; floors alone hide a shut gate"
 _ANY = float("inf")
 
 _OMEGA = 'mnemoscope train RECIPE --layout "attention(window=16), omega({})" --out OUT'
-_STEP = ("*.initial_step_size=0.2",)
+_STEP = ("*.initial_step_size={twice_step_size}",)
 _WIDER = ("*.features=monomial", "*.degree=2")
 _PLAIN = (
     "train.loss=cross_entropy",

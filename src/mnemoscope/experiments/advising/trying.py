@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mnemoscope.examination.judgement.framework import Assessment, Row
-from mnemoscope.experiments.atlas.trials import PROJECTION_OFF
+from mnemoscope.experiments.atlas.trials import PROJECTION_OFF, numbers
 from mnemoscope.experiments.recipes import treated_with, with_changes
 from mnemoscope.experiments.settings import with_settings
 from mnemoscope.tasks import MaskedWordsConfig
@@ -102,11 +102,10 @@ def row_name(number: int) -> str:
 def filled(sets: Sequence[str], recipe: Recipe) -> list[str]:
     """Settings with the run's own numbers where a row asks for half or twice of them."""
     task, train = recipe.task, recipe.train
-    numbers: dict[str, float] = {"half_rate": train.learning_rate / 2, "twice_steps": 2 * train.steps}
+    known = numbers(recipe) | {"half_rate": train.learning_rate / 2, "twice_steps": 2 * train.steps}
     if isinstance(task, MaskedWordsConfig):
-        numbers |= {"twice_storage": 2 * task.n_storage, "twice_retrieval": 2 * task.n_retrieval}
-        numbers |= {"fewer_masks": max(1, task.n_masks * 8 // 13)}
-    named = {f"{{{name}}}": f"{value:g}" if isinstance(value, float) else str(value) for name, value in numbers.items()}
+        known["twice_retrieval"] = 2 * task.n_retrieval
+    named = {f"{{{name}}}": f"{value:g}" if isinstance(value, float) else str(value) for name, value in known.items()}
     return [_with_numbers(setting, named) for setting in sets]
 
 

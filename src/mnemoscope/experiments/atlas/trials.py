@@ -20,6 +20,7 @@ from mnemoscope.contracts.written import nearest
 from mnemoscope.experiments.settings import with_settings
 from mnemoscope.memories.atlas_compat import AtlasCompatConfig
 from mnemoscope.memories.omega import OmegaConfig
+from mnemoscope.memories.omega_mlp import OmegaMlpConfig
 from mnemoscope.models import ContextConfig, ParallelConfig, SerialConfig, StackConfig
 from mnemoscope.models.mixers import MixerConfig
 from mnemoscope.tasks import MaskedWordsConfig
@@ -196,18 +197,18 @@ def _is_compat(recipe: Recipe) -> bool:
 
 
 def _step_size(recipe: Recipe) -> float | None:
-    """Of the first ATLAS memory; None without one."""
+    """Of the first memory that learns at test time; None without one."""
     memory = _memory(recipe)
-    if isinstance(memory, OmegaConfig) and memory.initial_step_size is None:
+    if isinstance(memory, OmegaConfig | OmegaMlpConfig) and memory.initial_step_size is None:
         return memory.default_step_size
     return None if memory is None else memory.initial_step_size
 
 
-def _memory(recipe: Recipe) -> OmegaConfig | AtlasCompatConfig | None:
-    """The first ATLAS memory, however it is put together with attention."""
+def _memory(recipe: Recipe) -> OmegaConfig | OmegaMlpConfig | AtlasCompatConfig | None:
+    """The first memory that learns at test time, however it is put together with attention."""
     mixers = recipe.model.mixers if isinstance(recipe.model, StackConfig) else ()
     parts = [part for mixer in mixers for part in _parts(mixer)]
-    return next((part for part in parts if isinstance(part, OmegaConfig | AtlasCompatConfig)), None)
+    return next((part for part in parts if isinstance(part, OmegaConfig | OmegaMlpConfig | AtlasCompatConfig)), None)
 
 
 def _parts(mixer: MixerConfig) -> tuple[object, ...]:

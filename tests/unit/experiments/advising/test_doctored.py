@@ -130,6 +130,15 @@ def test_commands_of_all_rows_go_to_folders_of_their_own(tmp_path: Path):
     assert all(read(command) for command in commands)
 
 
+def test_a_larger_step_is_twice_the_runs_own(tmp_path: Path):
+    memory = "omega(n_heads=2, chunk_tokens=4, initial_step_size=0.0625)"
+    layout = f"{memory} | attention(window=4, n_heads=2)"
+    ours = replace(recipe(), model=ms.StackConfig.of(layout, vocab_size=12, d_model=16))
+    advice = advise(Doctored(recipe=ours).written(tmp_path / "run"), wants=["learn faster"])
+    (faster,) = [row for row in rows_of(advice, 17) if row.status == "holds"]
+    assert "'*.initial_step_size=0.125'" in faster.commands[0]
+
+
 def test_a_change_that_the_run_has_no_place_for_is_added_or_said(tmp_path: Path):
     bare = replace(
         recipe(),
