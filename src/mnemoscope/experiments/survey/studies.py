@@ -2,7 +2,8 @@
 
 from mnemoscope.experiments.survey import (
     bottleneck,
-    collapse,
+    collapsed_experts,
+    collapsed_heads,
     controller,
     curriculum,
     dilution,
@@ -40,6 +41,7 @@ STUDIES: tuple[Study, ...] = (
     curriculum.STUDY,
     bottleneck.STUDY,
     dilution.STUDY,
-    collapse.STUDY,
+    collapsed_experts.STUDY,
+    collapsed_heads.STUDY,
 )
 """A study joins by its `STUDY`; slugs of findings must not repeat."""

@@ -5,7 +5,8 @@ from typing import Any
 
 from mnemoscope.experiments.survey.arms import Examining, Training
 from mnemoscope.experiments.survey.bottleneck import BottleneckStudy
-from mnemoscope.experiments.survey.collapse import CollapseStudy
+from mnemoscope.experiments.survey.collapsed_experts import ExpertStudy
+from mnemoscope.experiments.survey.collapsed_heads import HeadsStudy
 from mnemoscope.experiments.survey.controller import ControllerStudy
 from mnemoscope.experiments.survey.curriculum import CurriculumStudy
 from mnemoscope.experiments.survey.dilution import DilutionStudy
@@ -60,10 +61,9 @@ SETTINGS: Mapping[str, Any] = {
         training=BITS, task=CopyingConfig(n_bits=2, min_length=3, max_length=3), width=4, decoder=4
     ),
     "survey-slots": SlotStudy(training=TRAINING, task=RECALL, n_slots=4),
-    "survey-curriculum": CurriculumStudy(training=BITS, lengths=(2, 3), width=4),
+    "survey-curriculum": CurriculumStudy(training=BITS, width=4),
     "survey-bottleneck": BottleneckStudy(window=WINDOW),
     "survey-dilution": DilutionStudy(machine=MACHINE, n_test=8),
-    "survey-collapse": CollapseStudy(
-        training=TRAINING, reading=TRAINING, task=RECALL, text=TEXT, n_experts=3, width=4, n_heads=2
-    ),
+    "survey-collapsed-experts": ExpertStudy(training=TRAINING, text=TEXT, n_experts=3, width=4),
+    "survey-collapsed-heads": HeadsStudy(training=TRAINING, task=RECALL, n_heads=2),
 }
