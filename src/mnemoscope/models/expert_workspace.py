@@ -193,8 +193,10 @@ class ExpertWorkspace(nn.Module):
     def _proposed(
         self, x: Float[Tensor, "b t d"], state: ExpertWorkspaceState
     ) -> tuple[Float[Tensor, "b t d"], RawAttentionState, MambaState]:
-        looked, attention = self.attention(x, state.attention if int(state.n_tokens) else None, self.addressing)
-        scanned, scan = self.scan(x, state.scan)
+        began = int(state.n_tokens) > 0
+        looked, attention = self.attention(x, state.attention if began else None, self.addressing)
+        # At the start without a state, so that the scan's own history can be cut like that of any memory.
+        scanned, scan = self.scan(x, state.scan if began else None)
         net = self.net_out(F.gelu(self.net_in(x)))
         at = state.n_tokens + torch.arange(x.shape[1], device=x.device)
         periodic = self.wave((at.to(self.frequency).unsqueeze(-1) * self.frequency + self.phase).sin().to(x.dtype))

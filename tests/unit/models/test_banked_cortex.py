@@ -166,45 +166,45 @@ def test_between_two_updates_the_workspace_stays():
 WORKSPACES = {"experts": ExpertWorkspaceConfig, "attention alone": ContractiveWorkspaceConfig}
 
 
-@pytest.mark.parametrize(("rho", "step_size", "q"), [(0.9, 1.0, 0.9), (0.8, 0.5, 0.9), (0.5, 1.0, 0.5)])
+@pytest.mark.parametrize(("rho", "step_size"), [(0.9, 1.0), (0.8, 0.5)])
 @pytest.mark.parametrize("kind", WORKSPACES)
 @torch.no_grad()
-def test_no_pair_of_states_beats_the_certificate_in_ten_thousand_draws(
-    kind: str, rho: float, step_size: float, q: float
-):
-    """Of the workspace of a whole model, beside what its cortex says of 100 texts; at sizes from 0.01 to 100.
+def test_no_pair_of_states_of_a_model_beats_the_certificate(kind: str, rho: float, step_size: float):
+    """Ten thousand draws: ten matrices, each pushed by what a cortex says of ten texts of a hundred tokens.
 
-    A hundred matrices, each with what a hundred tokens push. Of the maps alone: tests/unit/ops/test_contraction.py.
+    Half of the matrices are symmetric. States lie at sizes from 0.01 to 100 and apart by as much, a third of them the
+    way the matrix stretches most. Of the map alone: tests/unit/ops/test_contraction.py.
     """
     model = build(cortex(WORKSPACES[kind](n_heads=2, rho=rho, step_size=step_size)), 0).double()
     workspace, drawn = model.get_submodule(beside_of(model)), torch.Generator().manual_seed(1)
-    assert workspace.certificate() == pytest.approx(q)
-    weight, largest = workspace.weight.clone(), 0.0
-    texts = torch.randint(256, (100, 1, 100), generator=drawn)
-    sizes = 10 ** (2 * torch.randn(100, 3, 1, 100, 1, generator=drawn, dtype=torch.float64)).clamp(-2, 2)
-    states = torch.randn(100, 2, 1, 100, 16, generator=drawn, dtype=torch.float64)
-    for text, size, (z, apart) in zip(texts, sizes, states, strict=True):
-        workspace.weight.copy_(size[0].mean() * weight.roll(1, 0))
-        weight = workspace.weight / workspace.weight.norm()
-        step = workspace.inner_map(size[2] * model.blocks[2].mixer_norm(cortex_states(model, text)))
-        other = size[0] * z + size[1] * apart
-        ratio = (step(size[0] * z) - step(other)).norm(dim=-1) / (size[1] * apart).norm(dim=-1)
-        largest = max(largest, float(ratio.max()))
-    assert q - 0.2 < largest <= q + 1e-9, "near its bound, and never above"
+    workspace.push.bias.zero_()
+    largest, q = 0.0, workspace.certificate()
+    for n in range(10):
+        matrix = torch.randn(16, 16, generator=drawn)
+        workspace.weight.copy_(matrix @ matrix.T if n % 2 else matrix)
+        states = model.blocks[2].mixer_norm(cortex_states(model, torch.randint(256, (10, 100), generator=drawn)))
+        sizes = 10 ** torch.randn(3, 10, 100, 1, generator=drawn, dtype=torch.float64).clamp(-2, 2)
+        z, apart = torch.randn(2, 10, 100, 16, generator=drawn, dtype=torch.float64)
+        apart[:, ::3] = torch.linalg.svd(workspace.weight).Vh[0]
+        step, z, other = workspace.inner_map(sizes[0] * states), sizes[1] * z, sizes[1] * z + sizes[2] * apart
+        ratios = (step(z) - step(other)).norm(dim=-1) / (z - other).norm(dim=-1)
+        largest = max(largest, float(ratios.max()))
+    assert q - 0.1 < largest <= q + 1e-9, "near its bound, and never above"
 
 
 @pytest.mark.parametrize("kind", WORKSPACES)
 def test_implicit_gradients_of_a_model_are_those_of_all_steps(kind: str):
-    """Every parameter of the model, within 1e-6 of backpropagation through 60 steps, by 30 products; rho**31 is 5e-10.
+    """Of every parameter, within 1e-6 of backpropagation through 60 steps, by 30 products, rho**31 being 5e-10.
 
-    With the default rho of 0.9 thirty products leave out more than that; see `ImplicitStep` for the bound.
+    With a rho of 0.9 thirty products may leave out more; `ImplicitStep` has the bound.
     """
     tokens, found = torch.randint(256, (2, 9), generator=torch.Generator().manual_seed(0)), {}
     for gradient in ("unroll", "implicit", "one_live"):
         beside = WORKSPACES[kind](n_heads=2, n_iterations=60, rho=0.5, gradient=gradient)
         model = build(cortex(beside), 0).double()
-        loss = torch.nn.functional.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
-        found[gradient] = dict(zip(dict(model.named_parameters()), torch.autograd.grad(loss, list(model.parameters()))))
+        torch.nn.functional.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        found[gradient] = {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
+    assert {"blocks.2.mixer.weight", "blocks.2.mixer.push.weight", "embedding.weight"} <= found["implicit"].keys()
     for name, exact in found["unroll"].items():
         assert (found["implicit"][name] - exact).abs().max() < 1e-6, name
     assert any((found["one_live"][name] - exact).abs().max() > 1e-4 for name, exact in found["unroll"].items())
@@ -215,3 +215,16 @@ def test_fixed_slots_stay_as_they_were_drawn():
     bank, x = model.blocks[2].mixer, torch.randn(2, 4, 16)
     assert not bank.slots.requires_grad
     assert not bank.auxiliary_loss(x).requires_grad
+
+
+def test_the_histories_of_a_workspace_of_experts_can_be_cut():
+    """The examination does so to every memory, the scan within the workspace included."""
+    model = build(cortex(BESIDE["v3"]), 0)
+    tokens, seen = torch.randint(256, (2, 8)), list[object]()
+    scan = model.get_submodule(beside_of(model)).scan
+    scan.register_forward_hook(lambda _module, arguments, _output: seen.append(arguments[1:]))
+    _, state = model.step(tokens[:, 0], model.init_state(2))
+    model.step(tokens[:, 1], state)
+    model(tokens)
+    assert seen[0] == seen[2] == (None,), "nothing was there before"
+    assert seen[1] != (None,)

@@ -282,10 +282,12 @@ def _claims(settings: BridgeStudy) -> tuple[Claim, ...]:
         "certificate": "certificate q of the loop",
         "lyapunov": "largest Lyapunov exponent of the loop",
         "needed_mean": f"steps until a token moves by less than {TOLERANCE:g} of its length, mean",
-        "needed_most": "the same, largest",
+        "needed_most": "steps until every token does",
     }
     titles = {"recall": "accuracy of recall", "text": "loss of text (nats a byte)", "parameters": "parameters"}
-    of_arms = {f"{arm}_{what}": f"{arm}: {title}" for what, title in titles.items() for arm in settings.arms}
+    of_arms = {
+        f"{arm}_{what}": f"{arm.replace('_', ' ')}: {title}" for what, title in titles.items() for arm in settings.arms
+    }
     return (*tested, *(Claim(figure=figure, what=what) for figure, what in (shown | of_arms).items()))
 
 
@@ -297,7 +299,7 @@ def _plots(settings: BridgeStudy) -> tuple[Plot, ...]:
             title=f"Validation loss through training: {which}",
             caption="At equal parameters; the cortex sees four tokens.",
             y_label="loss (nats)",
-            lines={arm: f"{arm} {which}: step -> {arm} {which}: validation" for arm in settings.arms},
+            lines={arm.replace("_", " "): f"{arm} {which}: step -> {arm} {which}: validation" for arm in settings.arms},
         ).split()
     )
     moves = Plot(

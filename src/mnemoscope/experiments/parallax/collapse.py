@@ -17,8 +17,8 @@ Source: the Parallax notes, note 004; sizes and equations are not public, so the
 an examination; 0.95 for "nearly uniform" is ours.
 Chosen after a look at the bank of seed 0: batches of 4 windows in place of 16. 1.15M tokens in 560 steps of 16
 left the slots nearly where they had been drawn (mean cosine 0.03): the optimiser moves a number by a learning rate a
-step, so that it is steps that bring slots together, not tokens. So that the bank collapses here was brought about; what
-the collapse costs was not looked at before.
+step, so that it is steps that bring slots together, not tokens. That the bank collapses here was brought about; it
+is no evidence for the note.
 
 Every training is kept in its run directory, every answer beside them (`asked`).
 """

@@ -135,7 +135,7 @@ def maps(settings: PhaseStudy, series: Series) -> Sequence[HeatMap]:
         HeatMap(
             title="Where the energy leads: 0 uniform, 1 winner-take-all, 2 diverse (mean over seeds)",
             rows=[f"start at {scale:g}" for scale in settings.scales],
-            columns=[f"{sharp:g}" for sharp in settings.sharpness],
+            columns=[f"{sharp:g}".lstrip("0") for sharp in settings.sharpness],
             values=[list(series[f"scale {scale:g}"]) for scale in settings.scales],
             unit="kind, by beta lambda_max",
         )

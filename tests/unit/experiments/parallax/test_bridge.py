@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mnemoscope.experiments.parallax.bridge import PARALLAX_BRIDGE, BridgeStudy, bridge, count, scores, settling
+from mnemoscope.experiments.parallax.bridge import BANK, PARALLAX_BRIDGE, BridgeStudy, bridge, count, scores, settling
 from mnemoscope.experiments.published import on_text
 from mnemoscope.models import build
 from mnemoscope.tasks import MqarConfig
@@ -23,7 +23,23 @@ TINY = BridgeStudy(
 )
 
 
-def test_a_seed_scores_every_arm_on_both_tasks(tmp_path: Path):
+def test_a_seed_scores_its_arms_on_both_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of four arms: `test_a_seed_scores_every_arm` has all."""
+    few = {name: TINY.arms[name] for name in (BANK, "slot", "accumulator", "workspace_2")}
+    monkeypatch.setattr(BridgeStudy, "arms", few)
+    measured = bridge(replace(TINY, iterations=(2,)), 0, tmp_path)
+    assert {f"{arm}_{which}" for arm in few for which in ("recall", "text")} <= set(measured.figures)
+    assert measured.figures["slot_recall_gain"] == measured.figures["slot_recall"] - measured.figures["bank_recall"]
+    assert measured.figures["ratio_over_q"] <= 1e-9
+    assert sum(measured.series["tokens that need them"]) == pytest.approx(1)
+    kept = tmp_path / "parallax-runs"
+    assert sorted(folder.name for folder in kept.iterdir()) == sorted(
+        f"bridge-{which}-{arm}" for arm in few for which in ("recall", "prose")
+    )
+
+
+@pytest.mark.long
+def test_a_seed_scores_every_arm(tmp_path: Path):
     measured = bridge(TINY, 0, tmp_path)
     named = {
         claim.figure for claim in PARALLAX_BRIDGE.claims if "_4_" not in claim.figure and "_16_" not in claim.figure

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from mnemoscope.experiments.parallax import asked
+from mnemoscope.experiments.parallax import collapse as collapsing
 from mnemoscope.experiments.parallax.arms import ARMS, CortexStudy, trained
 from mnemoscope.experiments.parallax.asked import CollapseStudy, curves, of_arm
 from mnemoscope.experiments.parallax.changed import best_slots, losses, with_gate_of, without_slots
@@ -39,6 +41,25 @@ def bank(model: Stack) -> EnergyBank:
     return found
 
 
+def test_a_seed_trains_its_arms_and_asks_all_but_the_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The examination takes longest; `test_a_seed_trains_its_arms_once_and_asks_everything` makes it."""
+    judged = SimpleNamespace(figures={"folded": 0.0}, series={})
+    monkeypatch.setattr(collapsing, "of_verdict", lambda *_: ("constant-bias", judged))
+    measured = collapse(TINY, 0, tmp_path)
+    assert measured.texts == {"verdict": ["constant-bias"]}
+    assert {"bank_worth", "A1_over_A0", "deleted_90%", "A0_with_gate_of_A1", "distance_gained"} <= set(measured.figures)
+    assert measured.figures["A0_over_A0"] == 0
+    assert measured.figures["bank_worth"] == measured.figures["bare_loss"] - measured.figures["A0_loss"]
+    assert sorted(folder.name.removeprefix("prose-") for folder in (tmp_path / "parallax-arms").iterdir()) == [
+        "A0",
+        "A1",
+        "bare",
+        "deleted",
+        "gates",
+    ]
+
+
+@pytest.mark.long
 def test_a_seed_trains_its_arms_once_and_asks_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     measured = collapse(TINY, 0, tmp_path)
     wanted = {claim.figure for claim in PARALLAX_COLLAPSE.claims}
