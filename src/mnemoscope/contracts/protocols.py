@@ -117,7 +117,7 @@ class Settling(Protocol):
         ...
 
     def inner_map(self, x: Tensor) -> Callable[[Tensor], Tensor]:
-        """One step of the loop for the module's input x: a state for each token, of x's shape behind any axes, to the next."""
+        """A step of the loop for input x: a state for each token, of x's shape behind any axes, to the next."""
         ...
 
 
