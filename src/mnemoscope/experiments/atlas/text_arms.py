@@ -1,6 +1,7 @@
 """What the studies of ATLAS on text hold against the base recipe, by name.
 
     base, compat                               a differentiable write, and everything as the public code has it
+    compat-slow                                the same at a fifth of the learning rate, which `base` was searched at
     none, clamp, affine, penalty; -detached    the guide's floors in each way, the write with a gradient and without
     tied, untied; -stablemax, -perpgrad        loss and projection by themselves and together, and half the projection
     option-a ...                               the guide's own trials (`trials`), against "affine"
@@ -36,6 +37,8 @@ class TextArm:
     presets: tuple[str, ...] = ()
     compat: bool = False
 
+
+SLOW = "compat-slow"
 
 FLOORS: Mapping[str, str] = {
     "none": "no floors",
@@ -87,6 +90,7 @@ def _floors() -> dict[str, TextArm]:
 ARMS: Mapping[str, TextArm] = {
     "base": TextArm(title="differentiable write"),
     "compat": TextArm(title="as published", compat=True),
+    SLOW: TextArm(title="as published, slower", sets=("train.learning_rate=0.001",), compat=True),
     **_floors(),
     **{
         head + cell: TextArm(title=f"{head}, {title}", sets=(*sets_of_head, *sets))

@@ -63,12 +63,12 @@ def never(*arguments: Any, **rest: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """Both arms of atlas-text at a tiny size."""
+    """All arms of atlas-text at a tiny size."""
     out = tmp_path_factory.mktemp("atlas")
     return out, study(TINY, 0, out)
 
 
-def test_a_seed_gives_all_figures_of_both_arms_and_names_the_text(made: tuple[Path, Any]):
+def test_a_seed_gives_all_figures_of_all_arms_and_names_the_text(made: tuple[Path, Any]):
     _, measured = made
     assert {claim.figure for claim in ATLAS_TEXT.claims} <= set(measured.figures)
     for arm in TINY.arms:
