@@ -204,6 +204,7 @@ MOSAIC_INDUCTION = Experiment(
         ),
     },
     measure_in=induction,
+    minutes={"small": 4.0},
     trainings=trainings,
     plots=_plots(SMALL.depths),
 )
