@@ -1,5 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# Bytecode is kept whatever the environment says: without it every worker and every process compiles anew.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal
 READY := .venv/.installed
 
 .PHONY: demo test test-all check bench docs dist release-check clean
@@ -8,10 +10,10 @@ demo: $(READY)
 	$(BIN)/mnemoscope demo
 
 test: $(READY)
-	$(BIN)/pytest -n 2 --dist worksteal -m "not long and not gpu"
+	$(PYTEST) -m "not long and not gpu"
 
 test-all: $(READY)
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(PYTEST)
 
 check: $(READY)
 	$(BIN)/ruff check .

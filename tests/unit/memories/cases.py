@@ -54,19 +54,27 @@ FAMILIES = (
 CASES: dict[str, Case] = {name: case for family in FAMILIES for name, case in family.CASES.items()}
 
 
-def cases(*names: str) -> pytest.MarkDecorator:
-    """Run a test for these cases; variants marked long are left to `make test-all`."""
+def variants(*names: str) -> pytest.MarkDecorator:
+    """Run a test for these cases, where every option has equations of its own; but for those that are marked long."""
     marked = [pytest.param(name, marks=pytest.mark.long if CASES[name].long else ()) for name in names]
     return pytest.mark.parametrize("case", marked)
 
 
-every_case = cases(*CASES)
-FIRST_OF_KIND = {case.config.kind: name for name, case in reversed(CASES.items()) if not case.long}
-one_of_each_kind = pytest.mark.parametrize(
-    "case", [pytest.param(name, marks=() if name in FIRST_OF_KIND.values() else pytest.mark.long) for name in CASES]
-)
-"""For what hardly depends on options: one case of each memory, and the others in `make test-all`."""
+def first_of_kind(*names: str) -> set[str]:
+    """The first of these cases of each memory that is not marked long."""
+    return set({CASES[name].config.kind: name for name in reversed(names) if not CASES[name].long}.values())
 
+
+def cases(*names: str) -> pytest.MarkDecorator:
+    """Run a test for the first of these cases of each memory, and for the others in `make test-all`."""
+    first = first_of_kind(*names)
+    return pytest.mark.parametrize(
+        "case", [pytest.param(name, marks=() if name in first else pytest.mark.long) for name in names]
+    )
+
+
+every_variant = variants(*CASES)
+every_case = cases(*CASES)
 every_memory = cases(*(name for name in CASES if name not in {**parallel.CASES, **context.CASES}))
 
 

@@ -6,7 +6,7 @@ The other sequence is there to be left alone: nothing of it may reach the first,
 import torch
 
 from tests.tolerances import FLOAT64, assert_close
-from tests.unit.memories.cases import CASES, D_MODEL, auxiliary_loss, cases, inputs, mixer_of, trained
+from tests.unit.memories.cases import CASES, D_MODEL, auxiliary_loss, inputs, mixer_of, trained, variants
 
 N_TOKENS = 35
 """More than one chunk of the fast forms."""
@@ -14,7 +14,7 @@ N_TOKENS = 35
 SEQUENCE = 1
 
 
-@cases(*(name for name, case in CASES.items() if case.oracle is not None))
+@variants(*(name for name, case in CASES.items() if case.oracle is not None))
 def test_outputs_and_gradients_are_those_of_the_equations(case: str):
     mixer, x, oracle = mixer_of(case), inputs(N_TOKENS).requires_grad_(), CASES[case].oracle
     assert oracle is not None

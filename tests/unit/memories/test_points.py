@@ -12,25 +12,26 @@ from mnemoscope.contracts import POINT_NAMES, ReadPoint
 from tests.tolerances import FLOAT64, assert_close
 from tests.unit.memories.cases import (
     CASES,
-    FIRST_OF_KIND,
     cases,
     every_case,
     every_memory,
+    first_of_kind,
     inputs,
     mixer_of,
     run_steps,
     tensors,
     trained,
+    variants,
 )
 from tests.unit.memories.families import attention
 from tests.unit.memories.families.case import D_MODEL as D
 from tests.unit.memories.families.case import B, T
 
-frozen_cases = cases(*(name for name, case in CASES.items() if case.points is not None))
+frozen_cases = variants(*(name for name, case in CASES.items() if case.points is not None))
 on_demand = pytest.mark.parametrize(
     ("case", "point"),
     [
-        pytest.param(name, point, marks=() if name in FIRST_OF_KIND.values() else pytest.mark.long)
+        pytest.param(name, point, marks=() if name in first_of_kind(*CASES) else pytest.mark.long)
         for name, case in CASES.items()
         for point in case.on_demand
     ],
@@ -202,7 +203,7 @@ def test_a_bank_behind_a_replaced_gate():
         assert_close(mixer(x)[0], read @ mixer.out.weight.T, FLOAT64)
 
 
-@cases("gated delta rule beside attention", "bank beside full attention", "three side by side")
+@variants("gated delta rule beside attention", "bank beside full attention", "three side by side")
 @torch.no_grad()
 def test_a_parallel_gate_shares_out_between_the_sides(case: str):
     mixer, x = mixer_of(case), inputs(T)

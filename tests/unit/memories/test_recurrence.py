@@ -14,9 +14,9 @@ from tests.unit.memories.cases import (
     CASES,
     auxiliary_loss,
     every_case,
+    every_variant,
     inputs,
     mixer_of,
-    one_of_each_kind,
     run_pieces,
     run_steps,
     tensors,
@@ -34,7 +34,7 @@ def assert_same_state(actual: Any, expected: Any) -> None:
         assert_close(ours, theirs, FLOAT64)
 
 
-@every_case
+@every_variant
 @torch.no_grad()
 def test_forward_equals_steps(case: str):
     mixer, x = mixer_of(case), inputs(max(LENGTHS))
@@ -117,7 +117,7 @@ def test_no_output_depends_on_a_later_token(case: str, changed: int):
         assert not torch.equal(after[:, changed], before[:, changed])
 
 
-@one_of_each_kind
+@every_case
 @torch.no_grad()
 def test_a_state_survives_a_file(case: str):
     mixer, x = mixer_of(case), inputs(45)
@@ -158,7 +158,7 @@ def test_the_state_carries_the_gradient_of_earlier_tokens(case: str):
         assert torch.autograd.grad(y[:, 0].square().sum(), x, allow_unused=True) == (None,)
 
 
-@one_of_each_kind
+@every_case
 def test_float32_agrees_with_float64(case: str):
     mixer, x = mixer_of(case), inputs(68)
     single = mixer_of(case, torch.float32)
@@ -174,7 +174,7 @@ def test_float32_agrees_with_float64(case: str):
         assert_close(ours, theirs, FLOAT32_GRADIENT)
 
 
-@one_of_each_kind
+@every_case
 @torch.no_grad()
 def test_bfloat16_runs_in_both_forms(case: str):
     mixer, rough, x = mixer_of(case), mixer_of(case, torch.bfloat16), inputs(40)

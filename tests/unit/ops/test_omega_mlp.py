@@ -166,8 +166,8 @@ def test_both_forms_are_the_equations(form: Any, kind: Kind):
             assert_close(our, their, FLOAT64)
 
 
-@pytest.mark.parametrize("position", [0, 3, 8])
-@pytest.mark.parametrize("length", [1, 5, 21])
+@pytest.mark.parametrize("position", [0, 3, pytest.param(8, marks=pytest.mark.long)])
+@pytest.mark.parametrize("length", [1, pytest.param(5, marks=pytest.mark.long), 21])
 @every_kind
 def test_both_forms_agree_from_the_middle_of_a_chunk(kind: Kind, length: int, position: int):
     position = min(position, kind.chunk_tokens)

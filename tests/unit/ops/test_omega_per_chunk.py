@@ -98,7 +98,10 @@ def test_both_forms_equal_the_loop_with_gradients_by_autograd(name: str, retains
 
 @every_rule
 @every_gate
-@pytest.mark.parametrize(("length", "position"), [(1, 0), (1, 6), (35, 0), (35, 3), (64, 0)])
+@pytest.mark.parametrize(
+    ("length", "position"),
+    [(1, 6), (35, 3), *(pytest.param(*sizes, marks=pytest.mark.long) for sizes in ((1, 0), (35, 0), (64, 0)))],
+)
 def test_gradients_equal_those_of_the_recurrence(name: str, retains: bool, momentum: bool, length: int, position: int):
     rule = RULES[name]
     q, writes, store = problem(length, rule, retains, momentum)

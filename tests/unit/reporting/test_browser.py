@@ -1,5 +1,7 @@
 """The page in a real browser: silent, offline, and readable at the width of a phone and of a desktop."""
 
+from functools import cache
+
 import pytest
 
 from mnemoscope.reporting import write
@@ -20,29 +22,42 @@ LABEL_PIXELS = """() => [...document.querySelectorAll('figure svg')]
     .map(e => 8.5 * e.getBoundingClientRect().width / e.viewBox.baseVal.width)"""
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Sample reports by name, each written once."""
+
+    @cache
+    def report(name: str):
+        path = tmp_path_factory.mktemp("reports") / "report.html"
+        write([case() for case in PAGES[name]], path, command="mnemoscope report run", title="A report")
+        return path
+
+    return report
+
+
 @pytest.fixture
-def opened(browser, tmp_path):
+def opened(browser, written):
     """Opens a sample report; afterwards the page must have been silent and asked for nothing but itself."""
     noise: list[str] = []
     requests: list[str] = []
-    path = tmp_path / "report.html"
     pages = []
+    addresses: set[str] = set()
 
     def open_page(name: str, width: int = 1440, theme: str = "light"):
-        write([case() for case in PAGES[name]], path, command="mnemoscope report run", title="A report")
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
         page.on("console", lambda message: noise.append(message.text))
         page.on("pageerror", lambda error: noise.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
-        page.goto(path.as_uri())
+        page.goto(written(name).as_uri())
         pages.append(page)
+        addresses.add(page.url)
         return page
 
     yield open_page
     for page in pages:
         page.close()
     assert noise == []
-    assert {url for url in requests if not url.startswith("data:")} == {path.as_uri()}
+    assert {url for url in requests if not url.startswith("data:")} == addresses
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -115,7 +130,14 @@ def test_paper_shows_all_numbers_and_cuts_nothing(opened):
     assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(253, 253, 251)"
 
 
-@pytest.mark.parametrize("remedy", ["dropout", "negative_control_reinitialise_slots+branch_dropout", samples.HOSTILE])
+@pytest.mark.parametrize(
+    "remedy",
+    [
+        pytest.param("dropout", marks=pytest.mark.long),
+        pytest.param("negative_control_reinitialise_slots+branch_dropout", marks=pytest.mark.long),
+        samples.HOSTILE,
+    ],
+)
 def test_the_page_of_a_trial_fits_a_phone_and_a_desktop(browser, tmp_path, remedy):
     page = browser.new_page()
     noise: list[str] = []

@@ -31,6 +31,7 @@ def assert_same_weights(run: RunDirectory, reference: RunDirectory) -> None:
         torch.testing.assert_close(ours[name], tensor, rtol=0.0, atol=2e-4, msg=name)
 
 
+@pytest.mark.long  # the restarted of the next but one are held to the same
 def test_two_processes_train_as_one_does(tmp_path: Path, alone: RunDirectory):
     run = trained(tmp_path / "run", "ddp")
     assert furthest(run, alone) < TOLERANCE
