@@ -1,6 +1,6 @@
 """Arms that several experiments share: each measured once a seed and written when it is finished.
 
-    OUT/grokking-arms/stablemax/seed-0.json        figures and curves of one arm
+    OUT/grokking-arms/stablemax/arm-0.json        figures and curves of one arm
 
 The same command goes on with the first arm that is not there yet. A file that was written under other settings is
 refused.
@@ -18,6 +18,9 @@ from pydantic import Field
 from mnemoscope.experiments.calibrate import versions
 from mnemoscope.experiments.reproducing import Measured
 from mnemoscope.runs import SCHEMA_VERSION, Record, read_record, write_record
+
+ARM = "arm-*.json"
+"""By seed; those of experiments are called after the seed alone."""
 
 
 class ArmResult(Record):
@@ -74,4 +77,4 @@ def kept_arm(folder: Path, name: str, settings: Any, seed: int, measure: Callabl
 
 def arm_file(folder: Path, name: str, seed: int) -> Path:
     """Where an arm stands."""
-    return folder / name / f"seed-{seed}.json"
+    return folder / name / ARM.replace("*", str(seed))

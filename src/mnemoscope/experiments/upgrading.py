@@ -14,6 +14,7 @@ from typing import Any
 from mnemoscope.experiments.executors.attempts import Attempts
 from mnemoscope.experiments.exporting import EXPORT, Exported
 from mnemoscope.experiments.fold import FOLDING, Folding
+from mnemoscope.experiments.kept_arms import ARM, ArmResult
 from mnemoscope.experiments.reproducing import Result
 from mnemoscope.experiments.reproduction_page import RECORD
 from mnemoscope.experiments.trained.lottery import LOTTERY, Lottery
@@ -39,6 +40,7 @@ KINDS: Mapping[str, type[Record]] = {
     TRACE: Trace,
     RECORD: Reproduction,
     "seed-*.json": Result,
+    ARM: ArmResult,
     "*.attempts.json": Attempts,
     FOLDING: Folding,
     EXPORT: Exported,

@@ -27,13 +27,13 @@ def test_an_arm_is_measured_once_a_seed(tmp_path: Path):
     assert kept_arm(tmp_path, "toss", Toss(), 0, measure) == first
     assert len(calls) == 1
     assert kept_arm(tmp_path, "toss", Toss(), 1, measure).figures["sum"] == 5.0
-    assert sorted(path.name for path in (tmp_path / "toss").iterdir()) == ["seed-0.json", "seed-1.json"]
+    assert sorted(path.name for path in (tmp_path / "toss").iterdir()) == ["arm-0.json", "arm-1.json"]
 
 
 def test_an_arm_of_other_settings_is_refused(tmp_path: Path):
     kept_arm(tmp_path, "toss", Toss(), 0, lambda: Measured(figures={}))
     other = replace(Toss(), sides=(6,))
-    with pytest.raises(ValueError, match=r"seed-0\.json was measured with .*1, 2.*toss has .*6.*remove the file"):
+    with pytest.raises(ValueError, match=r"arm-0\.json was measured with .*1, 2.*toss has .*6.*remove the file"):
         kept_arm(tmp_path, "toss", other, 0, lambda: Measured(figures={}))
 
 

@@ -1,7 +1,7 @@
 """Arms of the studies of ATLAS on text: each a training that studies share, and what it was worth on the test split.
 
     OUT/atlas-runs/prose-2-400-base/seed-0/                 the run directory of an arm
-    OUT/atlas-arms/prose-2-400-base/seed-0.json             its figures and curves
+    OUT/atlas-arms/prose-2-400-base/arm-0.json             its figures and curves
 
 Figures of an arm, with the memory dropped (reset) and exchanged (wrong) before retrieval, on the same words of the test
 split, which neither the training nor the choice of a recipe has seen:

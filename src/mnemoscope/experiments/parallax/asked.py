@@ -1,9 +1,9 @@
 """What is asked of trained arms; each answer is kept, so that a stopped command goes on with the first that is missing.
 
-    OUT/parallax-arms/prose-A0/seed-0.json          losses of the arm, and what its bank looks like
-    OUT/parallax-arms/prose-deleted/seed-0.json     slots deleted from the bank
-    OUT/parallax-arms/prose-gates/seed-0.json       gates exchanged between the bank and a spread one
-    OUT/parallax-arms/prose-verdict/seed-0.json     verdict and fold of the bank
+    OUT/parallax-arms/prose-A0/arm-0.json          losses of the arm, and what its bank looks like
+    OUT/parallax-arms/prose-deleted/arm-0.json     slots deleted from the bank
+    OUT/parallax-arms/prose-gates/arm-0.json       gates exchanged between the bank and a spread one
+    OUT/parallax-arms/prose-verdict/arm-0.json     verdict and fold of the bank
 
 A question is asked of the run directories of the arms, which are trained first where they are not there yet.
 """
