@@ -146,6 +146,7 @@ def test_show_draws_a_task_and_samples_it():
         assert expected in done.stdout
 
 
+@pytest.mark.long
 def test_calibrate_examines_planted_memories_and_keeps_what_is_finished(tmp_path: Path):
     words = ("calibrate", "--instances", "1", "--kinds", "G2", "--jobs", "1", "--out", "page.md")
     done = mnemoscope(*words, cwd=tmp_path)

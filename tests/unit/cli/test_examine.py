@@ -140,6 +140,7 @@ def test_mistakes_end_with_2_and_one_line(
     assert message in errors[0]
 
 
+@pytest.mark.long
 def test_a_hub_that_cannot_be_reached_is_said(folder: Path):
     done = mnemoscope("examine", "owner/name", "--data", "prose", cwd=folder)
     assert done.returncode == 2

@@ -121,7 +121,13 @@ def test_same_seed_same_record(recurrent: Recurrent):
     assert first.model_dump(exclude={"seconds"}) == second.model_dump(exclude={"seconds"})
 
 
-@pytest.mark.parametrize("layout", ["gated_delta, attention(window=4)", "bank(n_slots=4) | attention, gated_delta"])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "gated_delta, attention(window=4)",
+        pytest.param("bank(n_slots=4) | attention, gated_delta", marks=pytest.mark.long),
+    ],
+)
 def test_our_stacks_are_examined_at_both_loci(layout: str):
     model = build(StackConfig.of(layout, vocab_size=11, d_model=8), seed=0)
     examination = ms.examine(model, batches(), budget=TINY)

@@ -135,6 +135,7 @@ def test_the_record_says_what_it_costs_and_saves(run: Path, out: Path):
     assert f"attention(window=8) \\| {left}" in page
 
 
+@pytest.mark.long
 def test_a_clock_bounds_the_length(run: Path, tmp_path: Path):
     examined(run, [decorative(MEMORY, verdict="clock")])
     try:

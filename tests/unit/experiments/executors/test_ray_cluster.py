@@ -54,6 +54,7 @@ def two_nodes() -> Iterator[tuple[Any, Any]]:
             cluster.shutdown()
 
 
+@pytest.mark.long
 def test_one_node_runs_reports_begins_again_and_leaves_no_process(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     wanted = jobs(tmp_path, "one", "fails", "dies once")
     ended = {each.job.name: each.failure for each in RayCluster(at_once=1).run(wanted, work)}

@@ -37,6 +37,7 @@ def test_a_seed_gives_losses_by_position_and_prompts_that_are_gone_on_with(tmp_p
     assert all(len(text.split()) == 3 for text in measured.texts["transformer_2"])
 
 
+@pytest.mark.long
 def test_another_text_is_read_in_tokens_of_its_own(tmp_path: Path):
     text = tmp_path / "novel.txt"
     text.write_text("".join(f"On day {7 * i % 365} the clocks were striking {13 * i % 24}. " for i in range(2600)))

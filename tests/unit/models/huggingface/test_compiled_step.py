@@ -48,6 +48,7 @@ def decode_apart(backend: str, n_tokens: int, folder: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.long
 def test_the_same_tokens_and_logits(tmp_path: Path):
     decode_apart("eager", 6, tmp_path)
 

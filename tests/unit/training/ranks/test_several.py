@@ -42,6 +42,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path, alone: RunDirectory):
     assert "ranks/1/cpu" in kept.beside
 
 
+@pytest.mark.long
 def test_two_shards_train_as_one_process_does(tmp_path: Path, alone: RunDirectory):
     run = trained(tmp_path / "run", "fsdp")
     assert furthest(run, alone) < TOLERANCE
