@@ -22,7 +22,7 @@ from mnemoscope.examination.measures.slot_geometry import centred_rank, mean_cos
 from mnemoscope.examination.subject.intact import intact
 from mnemoscope.memories import EnergyBank
 from mnemoscope.models import Stack
-from mnemoscope.tasks import TextConfig, build_task, task_rng
+from mnemoscope.tasks import Task, TextConfig, build_task, task_rng
 from mnemoscope.training.callbacks import Moment
 
 HELD = 0.95
@@ -87,8 +87,8 @@ class BankWatch:
             raise ValueError(f"bank: has no state, got {sorted(state)}; use the checkpoints of this run")
 
 
-def _available(task: object) -> int:
-    count = getattr(task, "n_sequences")("validation")  # noqa: B009
+def _available(task: Task) -> int:
+    count = task.n_sequences("validation")
     return N_WINDOWS if count is None else count
 
 
