@@ -217,6 +217,7 @@ MOSAIC_PLANETARY = Experiment(
     claims=_claims(SMALL),
     sizes={"small": SMALL},
     measure_in=planetary,
+    minutes={"small": 9.0},
     plots=_plots(SMALL),
     heat_maps=exchange_maps,
     tables=unit_tables,

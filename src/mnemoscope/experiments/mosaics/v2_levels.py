@@ -202,6 +202,7 @@ MOSAIC_V2_LEVELS = Experiment(
     claims=_claims(),
     sizes={"small": SMALL, "paper": PAPER},
     measure_in=levels,
+    minutes={"small": 3.0},
     trainings=trainings,
     plots=_plots(SMALL),
     shown={"paper": Shown(claims=_claims(), plots=_plots(PAPER))},
