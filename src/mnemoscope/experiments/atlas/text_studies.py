@@ -128,9 +128,11 @@ def used(name: str, published: str, *, least: float | None = None, most: float |
     return Claim(figure=f"{name}: utility_ses", what=what, published=published, least=least, most=most)
 
 
-def plain(name: str, figure: str, what: str, published: str = "-", **bounds: float) -> Claim:
+def plain(
+    name: str, figure: str, what: str, published: str = "-", *, least: float | None = None, most: float | None = None
+) -> Claim:
     """A claim about another figure of an arm."""
-    return Claim(figure=f"{name}: {figure}", what=f"{name}: {what}", published=published, **bounds)
+    return Claim(figure=f"{name}: {figure}", what=f"{name}: {what}", published=published, least=least, most=most)
 
 
 def utility_plot(names: Iterable[str]) -> Plot:

@@ -7,7 +7,7 @@
 It is looked at while it is trained too: figures "bank.NAME" stand in the run's metrics.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -152,14 +152,14 @@ def _announced(
     """Reads, addresses and the mean gate for what the bank is given."""
     seen = dict[str, Tensor]()
 
-    def note(name: str) -> object:
+    def note(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(_module: nn.Module, _arguments: object, output: Tensor) -> None:
             seen[name] = output
 
         return hook
 
     points = {name: point for name, point in bank.named_children() if isinstance(point, ReadPoint)}
-    handles = [point.register_forward_hook(note(name)) for name, point in points.items()]  # pyright: ignore[reportArgumentType]
+    handles = [point.register_forward_hook(note(name)) for name, point in points.items()]
     try:
         bank(given)
     finally:
