@@ -126,11 +126,11 @@ def on_text(experiment: Experiment[Any], *corpora: str) -> Experiment[Any]:
 
 
 def _of_text(name: str, settings: Any, corpora: Sequence[str]) -> Any:
-    if isinstance(settings, TextStudy | AtlasExamined):
+    if isinstance(settings, TextStudy | AtlasExamined | LanguageStudy):
         return settings.on(corpora)
     if isinstance(settings, CollapseStudy | SummaryStudy):
         return replace(settings, cortex=_of_text(name, settings.cortex, corpora))
-    if not isinstance(settings, SmallLm | LanguageStudy | CortexStudy | BridgeStudy):
+    if not isinstance(settings, SmallLm | CortexStudy | BridgeStudy):
         raise ValueError(f"reproduce: {name} reads no text; leave out --text {' '.join(corpora)}")
     if len(corpora) != 1:
         raise ValueError(f"reproduce: {name} reads one text, got {len(corpora)}; leave out all but one --text")

@@ -38,12 +38,16 @@ from mnemoscope.models import Model
 from mnemoscope.runs.reproduction import TextTable
 from mnemoscope.tasks import Stories, StoriesConfig, Task, TaskConfig, Text, TextConfig, build_task, task_rng
 from mnemoscope.tasks.corpus import corpus_bytes
+from mnemoscope.tasks.hub import PREFIX
+from mnemoscope.tasks.streams import Split
 from mnemoscope.training import Recipe
 from mnemoscope.training.config import Precision
 
 SOURCE = "Zhang et al. 2024, Memory Mosaics (arXiv 2405.06394), figures 9 and 10, Table 1"
 PAIR: tuple[Arm, ...] = ("mosaic", "transformer")
 N_PROMPTS = 24
+BYTES_A_TOKEN, MOST_BYTES = 4, 2_000_000_000
+"""Of a text on the hub: about what a token of a BPE stands for, and the most that is read."""
 CHUNK = 16
 
 
@@ -64,6 +68,7 @@ class LanguageStudy:
         prompt_tokens: of the beginning of a story that is gone on with.
         new_tokens: that are added.
         bpe_vocab: tokens of a text.
+        other: the text that a network of a text was not trained on, read in the tokens of the first.
         precision: of the training.
         device: of everything.
     """
@@ -80,6 +85,7 @@ class LanguageStudy:
     prompt_tokens: int = 20
     new_tokens: int = 24
     bpe_vocab: int = 1024
+    other: str = "code"
     precision: Precision = "32-true"
     device: Device = "cpu"
 
@@ -88,7 +94,38 @@ class LanguageStudy:
         """What is learned."""
         if self.corpus == "stories":
             return StoriesConfig(length=self.length)
-        return TextConfig(corpus=self.corpus, length=self.length, tokeniser="bpe", bpe_vocab=self.bpe_vocab)
+        return TextConfig(
+            corpus=self.corpus,
+            length=self.length,
+            max_bytes=self._max_bytes(self.corpus),
+            tokeniser="bpe",
+            bpe_vocab=self.bpe_vocab,
+        )
+
+    def _max_bytes(self, corpus: str) -> int | None:
+        """Of a data set on the hub, whose end is not known: as much as the training reads."""
+        if not corpus.startswith(PREFIX):
+            return None
+        return min(BYTES_A_TOKEN * self.steps * self.batch_size * self.length, MOST_BYTES)
+
+    def unknown(self) -> NDArray[np.uint8]:
+        """The other text; code, which a network of code knows, is exchanged for prose."""
+        other = "prose" if self.other == self.corpus == "code" else self.other
+        return corpus_bytes(other, self._max_bytes(other))
+
+    def on(self, corpora: Sequence[str]) -> "LanguageStudy":
+        """The same of another text, and of another that it is not trained on where two are given.
+
+        Raises:
+            ValueError: more than two.
+        """
+        if len(corpora) > 2:
+            raise ValueError(
+                "reproduce: a language study reads the text it is trained on and one it is not, got "
+                f"{len(corpora)}; leave out all but two --text"
+            )
+        other = corpora[1] if len(corpora) == 2 else self.other
+        return replace(self, corpus=corpora[0], other=other)
 
     def recipe(self, arm: Arm, depth: int) -> Recipe:
         """One training."""
@@ -108,20 +145,21 @@ def language(settings: LanguageStudy, seed: int, out: Path) -> Measured:
     """Train both at every depth; test losses, losses by position on what they know and what they do not, prompts."""
     figures, series, texts = dict[str, float](), dict[str, Sequence[float]](), dict[str, Sequence[str]]()
     task = build_task(settings.task)
+    tests, prompts = _tests(settings, task), _prompts(task, settings)
     for depth in settings.depths:
         for arm in PAIR:
             recipe, name = settings.recipe(arm, depth), f"{arm}_{depth}"
             model = trained(out, recipe, seed, settings.device).model.eval()
             figures[f"{name}_parameters"] = float(count(model))
-            by_position = {which: losses(model, x, y) for which, (x, y) in _tests(settings, task).items()}
+            by_position = {which: losses(model, x, y) for which, (x, y) in tests.items()}
             figures[f"{name}_loss"] = float(by_position["known"].mean())
             series |= {f"{name}: {which}": found.mean(0).tolist() for which, found in by_position.items()}
             series |= validation_curve(run_folder(out, recipe.name, seed), name)
-            texts[name] = _continued(model, task, settings)
+            texts[name] = [_written(task, row) for row in _continued(model, prompts, settings.new_tokens)]
         figures[f"gain_{depth}"] = figures[f"transformer_{depth}_loss"] - figures[f"mosaic_{depth}_loss"]
     series["position"] = [float(i + 1) for i in range(settings.length)]
     figures |= _out_of_distribution(series, settings)
-    texts["prompts"] = [_written(task, prompt) for prompt in _prompts(task, settings)]
+    texts["prompts"] = [_written(task, prompt) for prompt in prompts]
     return Measured(figures=figures, series=series, texts=texts)
 
 
@@ -146,7 +184,7 @@ Windows = tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]
 
 def _tests(settings: LanguageStudy, task: Task) -> Mapping[str, Windows]:
     """Windows of the test split, and windows of something else: see `_unknown`."""
-    batch = task.batch(task_rng(0, "test", 0), settings.n_test, "test")
+    batch = task.batch(task_rng(0, "test", 0), _as_many(task, "test", settings.n_test), "test")
     known = torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets)
     return {"known": known, "unknown": _unknown(settings, task, known)}
 
@@ -154,8 +192,7 @@ def _tests(settings: LanguageStudy, task: Task) -> Mapping[str, Windows]:
 def _unknown(settings: LanguageStudy, task: Task, known: Windows) -> Windows:
     """Stories in which every word means another, one exchange for all; or another text in the same tokens."""
     if isinstance(task, Text):
-        other = "code" if settings.corpus != "code" else "prose"
-        return _windows(task.tokeniser.encode(corpus_bytes(other)).tokens, settings)
+        return _windows(task.tokeniser.encode(settings.unknown()).tokens, settings)
     exchange = torch.from_numpy(task_rng(0, "test", 1).permutation(task.vocab_size))
     return exchange[known[0]], exchange[known[1]]
 
@@ -168,24 +205,31 @@ def _windows(tokens: NDArray[Any], settings: LanguageStudy) -> Windows:
     return cut[:, :-1], cut[:, 1:]
 
 
+def _as_many(task: Task, split: Split, wanted: int) -> int:
+    """Sequences of a split; all that there are, where they are fewer."""
+    return min(wanted, task.n_sequences(split) or wanted)
+
+
 def _prompts(task: Task, settings: LanguageStudy) -> Int[Tensor, "p t"]:
-    """The beginnings of 24 windows of the validation split."""
-    batch = task.batch(task_rng(0, "validation", 0), N_PROMPTS, "validation")
+    """The beginnings of 24 windows of the validation split; of a text, which may have fewer, 24 short windows."""
+    if isinstance(task, Text):
+        task = build_task(replace(task.config, length=settings.prompt_tokens))
+    batch = task.batch(task_rng(0, "validation", 0), _as_many(task, "validation", N_PROMPTS), "validation")
     return torch.from_numpy(batch.inputs[:, : settings.prompt_tokens])
 
 
 @torch.no_grad()
-def _continued(model: Model, task: Task, settings: LanguageStudy) -> list[str]:
+def _continued(model: Model, prompts: Int[Tensor, "p t"], new_tokens: int) -> Int[Tensor, "p n"]:
     """What a model adds to each prompt, greedily."""
     # Either model takes back what it gave.
     going: Any = model
-    logits, state = going.prefill(_prompts(task, settings).to(input_device(model)))
+    logits, state = going.prefill(prompts.to(input_device(model)))
     token, added = logits[:, -1].argmax(-1), list[Tensor]()
-    for _ in range(settings.new_tokens):
+    for _ in range(new_tokens):
         added.append(token)
         logits, state = going.step(token, state)
         token = logits.argmax(-1)
-    return [_written(task, row) for row in torch.stack(added, dim=1)]
+    return torch.stack(added, dim=1)
 
 
 def _written(task: Task, tokens: Int[Tensor, "t"]) -> str:

@@ -5,12 +5,21 @@ import numpy as np
 import pytest
 import torch
 
+from mnemoscope.experiments.mosaics import language as language_module
 from mnemoscope.experiments.mosaics.arms import TITLES
-from mnemoscope.experiments.mosaics.language import MOSAIC_STORIES, PAIR, LanguageStudy, language, losses
+from mnemoscope.experiments.mosaics.language import (
+    MOSAIC_PROSE,
+    MOSAIC_STORIES,
+    PAIR,
+    LanguageStudy,
+    language,
+    losses,
+)
 from mnemoscope.experiments.published import on_text
-from mnemoscope.experiments.reproducing import reproduce
+from mnemoscope.experiments.reproducing import Size, reproduce
 from mnemoscope.experiments.reproduction_page import reproduction_of
 from mnemoscope.models.mosaic import MosaicConfig, build_mosaic
+from mnemoscope.tasks import TextConfig, build_task
 
 TINY = LanguageStudy(
     depths=(1, 2), length=32, d_model=16, steps=4, batch_size=2, n_test=4, prompt_tokens=4, new_tokens=3, bpe_vocab=300
@@ -35,6 +44,30 @@ def test_a_seed_gives_losses_by_position_and_prompts_that_are_gone_on_with(tmp_p
     assert measured.figures["gain_1"] == pytest.approx(gain)
     assert len(measured.texts["prompts"]) == len(measured.texts["mosaic_2"]) == 24
     assert all(len(text.split()) == 3 for text in measured.texts["transformer_2"])
+
+
+@pytest.mark.parametrize("size", ["small", "paper"])
+def test_a_text_of_few_windows_is_tested_on_all_and_gives_every_prompt(size: Size):
+    """The prose that comes along has a test split of 30 windows of 256 tokens."""
+    settings = MOSAIC_PROSE.sizes[size]
+    task = build_task(settings.task)
+    tests = language_module._tests(settings, task)
+    n_windows = task.n_sequences("test")
+    assert n_windows is not None
+    assert n_windows < settings.n_test
+    assert tests["known"][0].shape == (n_windows, settings.length)
+    assert language_module._prompts(task, settings).shape == (24, settings.prompt_tokens)
+
+
+def test_a_text_on_the_hub_is_read_as_far_as_the_training_goes():
+    study = replace(MOSAIC_PROSE.sizes["small"], steps=10)
+    on_hub = study.on(["hub:owner/name"]).task
+    assert isinstance(on_hub, TextConfig)
+    assert on_hub.max_bytes == 4 * 10 * study.batch_size * study.length
+    assert study.on(["a.txt", "b.txt"]).other == "b.txt"
+    assert study.on(["a.txt"]).other == "code"
+    with pytest.raises(ValueError, match="leave out all but two --text"):
+        study.on(["a.txt", "b.txt", "c.txt"])
 
 
 @pytest.mark.long
