@@ -1,8 +1,8 @@
 """Which units of a trained Memory Mosaic bear load, how far back its contextual memories look, what the persistent do.
 
-The networks of `mosaic-stories` and `regbench` are examined as they were trained (their run directories are shared, and
-get verdicts and a report each), and one of three heads for the three moons. Units are the memories of every block; in a
-network of one block, the heads of its memories.
+Those of `mosaic-stories` and `regbench` and the network of three heads of `three-moons` are examined as they were
+trained (their run directories are shared, and get verdicts and a report each). Units are the memories of every block;
+in a network of one block, the heads of its memories.
 
     effect     loss gained when a unit, or all of a level together, say the best constant (nats a token; of the moons,
                squared error over the variance)
@@ -26,7 +26,7 @@ from mnemoscope.experiments.examining import Choice, examine_subject, keep
 from mnemoscope.experiments.gpu_hours import planned
 from mnemoscope.experiments.held_out import Data, of_task
 from mnemoscope.experiments.mosaics.language import MOSAIC_STORIES, LanguageStudy
-from mnemoscope.experiments.mosaics.moons_training import MoonsTraining, planned_moons, train_moons
+from mnemoscope.experiments.mosaics.moons_training import MoonsTraining, moons_run, planned_moons, trained_moons
 from mnemoscope.experiments.mosaics.regbench import REGBENCH, RegBenchStudy
 from mnemoscope.experiments.mosaics.trained import run_folder, trained
 from mnemoscope.experiments.planning import Target
@@ -41,9 +41,9 @@ from mnemoscope.training import Recipe
 
 LEVELS = ("contextual", "persistent")
 GROUPS = {level: [f"blocks.*.{level}*"] for level in LEVELS}
-MOONS, MOONS_RUN, MOONS_GROUP = "moons", "three-moons-3-heads", "heads of memory"
-MOONS_CHOICE = Choice(heads=True)
 N_MOON_HEADS = 3
+MOONS, MOONS_RUN, MOONS_GROUP = "moons", moons_run(N_MOON_HEADS), "heads of memory"
+MOONS_CHOICE = Choice(heads=True)
 BEARS = "load-bearing"
 SOURCE = "verdicts are this project's; the networks, Zhang et al. 2024, Memory Mosaics (arXiv 2405.06394)"
 BATCH = 16
@@ -57,7 +57,7 @@ class ExaminedStudy:
     Args:
         language: of "mosaic-stories"; its depths are examined.
         regbench: of "regbench"; its network of the most automata is examined.
-        moons: the network of three heads, which is trained here.
+        moons: of "three-moons"; its network of three heads is examined.
         n_calibration: sequences that fit constants.
         n_test: sequences that decide.
         windows: tokens of history of the horizon curve.
@@ -123,7 +123,7 @@ def _examinations(settings: ExaminedStudy, seed: int, out: Path) -> Iterator[tup
         subject.model.to(chosen_device(device))
         yield name, _kept(subject, budget, choice)
     budget = settings.budget(moons=True)
-    yield MOONS, _kept(_moons(settings, seed, run_folder(out, MOONS_RUN, seed)), budget, MOONS_CHOICE)
+    yield MOONS, _kept(_moons(settings, seed, out), budget, MOONS_CHOICE)
 
 
 def _device(settings: ExaminedStudy, recipe: Recipe) -> Device:
@@ -137,8 +137,8 @@ def _kept(subject: Subject, budget: Budget, choice: Choice) -> Examination:
     return examination
 
 
-def _moons(settings: ExaminedStudy, seed: int, folder: Path) -> Subject:
-    network = train_moons(settings.moons, N_MOON_HEADS, seed).network.eval()
+def _moons(settings: ExaminedStudy, seed: int, out: Path) -> Subject:
+    network = trained_moons(out, settings.moons, N_MOON_HEADS, seed).network.eval()
     task = ThreeMoons(ThreeMoonsConfig(length=settings.moons.length))
     held_out = of_task(task, Data(batch=BATCH, seed=seed), settings.budget(moons=True))
     n_calibration, n_test = (sum(batch.size for batch in part) for part in held_out[:2])
@@ -148,7 +148,7 @@ def _moons(settings: ExaminedStudy, seed: int, folder: Path) -> Subject:
         batches=held_out.calibration + held_out.test,
         sizes=(n_calibration, n_test),
         loss=held_out.loss,
-        folder=folder,
+        folder=run_folder(out, MOONS_RUN, seed),
         threads=1,
     )
 

@@ -7,16 +7,22 @@ Source: Zhang et al. 2024, "Memory Mosaics" (arXiv 2405.06394), section 3; faceb
 """
 
 import math
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_model, save_model
 from torch import Tensor
 
 from mnemoscope.contracts import Batch
 from mnemoscope.contracts.devices import Device, chosen_device
 from mnemoscope.examination.subject.losses import input_device
+from mnemoscope.experiments.kept_arms import kept_arm
+from mnemoscope.experiments.mosaics.trained import FOLDER, run_folder
 from mnemoscope.experiments.planning import Target
+from mnemoscope.experiments.reproducing import Measured
 from mnemoscope.models.moons import MoonsNetwork, MoonsNetworkConfig, build_moons_network
 from mnemoscope.tasks.streams import task_rng
 from mnemoscope.tasks.three_moons import ThreeMoons, ThreeMoonsConfig
@@ -70,6 +76,37 @@ def train_moons(settings: MoonsTraining, n_heads: int, seed: int) -> TrainedMoon
         batch = task.batch(task_rng(seed, "train", step), settings.batch_size, "train")
         losses.append(moons_step(network, optimiser, batch, settings, step))
     return TrainedMoons(network=network, losses=losses)
+
+
+def trained_moons(out: Path, settings: MoonsTraining, n_heads: int, seed: int) -> TrainedMoons:
+    """`train_moons`, once for all experiments of a folder.
+
+    OUT/mosaic-runs/three-moons-3-heads/arm-0.json              settings and losses
+                                        seed-0/model.safetensors
+
+    Raises:
+        ValueError: it was trained with other settings.
+    """
+    folder, name = out / FOLDER, moons_run(n_heads)
+    weights = run_folder(out, name, seed) / "model.safetensors"
+
+    def train() -> Measured:
+        trained = train_moons(settings, n_heads, seed)
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = weights.with_suffix(".unfinished")
+        save_model(trained.network, str(unfinished))
+        os.replace(unfinished, weights)
+        return Measured(figures={}, series={"loss": trained.losses})
+
+    losses = kept_arm(folder, name, settings, seed, train).series["loss"]
+    network = build_moons_network(MoonsNetworkConfig(n_heads=n_heads, is_complex=settings.is_complex), seed)
+    load_model(network, str(weights))
+    return TrainedMoons(network=network.to(chosen_device(settings.device)), losses=losses)
+
+
+def moons_run(n_heads: int) -> str:
+    """What its folder is called."""
+    return f"three-moons-{n_heads}-head{'s' * (n_heads > 1)}"
 
 
 def planned_moons(settings: MoonsTraining, n_heads: int, name: str) -> Target:

@@ -172,7 +172,7 @@ TIMESCALE_CLAIMS = (
         figure="mixed_gain",
         what="loss of the better single time scale over that of mixed ones (nats a word)",
         published="asked",
-        least=0.0,
+        least=EQUAL,
     ),
     Claim(figure="learning_gain", what="loss of mixed time scales over that of learned ones (nats a word)"),
     *(

@@ -7,8 +7,10 @@ Then the networks foresee a triple of periods that no training showed, after con
 Source: Zhang et al. 2024, "Memory Mosaics" (arXiv 2405.06394), section 3 and figures 4 to 6.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,7 @@ from mnemoscope.experiments.mosaics.foreseeing import (
     skies,
     validation_skies,
 )
-from mnemoscope.experiments.mosaics.moons_training import MoonsTraining, TrainedMoons, planned_moons, train_moons
+from mnemoscope.experiments.mosaics.moons_training import MoonsTraining, TrainedMoons, planned_moons, trained_moons
 from mnemoscope.experiments.planning import Target
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot, Series
 from mnemoscope.models.moons import MATRICES
@@ -66,11 +68,11 @@ class ThreeMoonsStudy:
         return sorted({*range(1, self.n_seen - 25, self.every), 90, 136, 250})
 
 
-def three_moons(settings: ThreeMoonsStudy, seed: int) -> Measured:
-    """Train both networks, foresee two skies by both protocols, and look at the matrices."""
+def three_moons(settings: ThreeMoonsStudy, seed: int, out: Path) -> Measured:
+    """Foresee two skies with both trained networks by both protocols, and look at the matrices."""
     series, figures = dict[str, Sequence[float]](), dict[str, float]()
     series["context"] = [float(n) for n in settings.contexts]
-    trained = {n_heads: train_moons(settings.training, n_heads, seed) for n_heads in HEADS}
+    trained = {n_heads: trained_moons(out, settings.training, n_heads, seed) for n_heads in HEADS}
     watched = {
         "unseen": validation_skies(settings.n_sequences, settings.n_seen),
         "trained": skies(TRIPLES["train"][5], settings.n_sequences, settings.n_seen),
@@ -180,8 +182,13 @@ def _after_context(which: str, title: str) -> Plot:
         x="context",
         x_label="observations before",
         lines=lines,
-        marks={**{f"period {p:g}": p / DT for p in periods}, "all": 6 / DT},
+        marks={**{f"period {p:g}": p / DT for p in periods}, "all": together(periods) / DT},
     )
+
+
+def together(periods: Sequence[float]) -> float:
+    """The first time at which moons of these periods, which are multiples of a hundredth, all stand as they stood."""
+    return math.lcm(*(round(100 * period) for period in periods)) / 100
 
 
 PLOTS = (
@@ -274,7 +281,7 @@ THREE_MOONS = Experiment(
         "small": ThreeMoonsStudy(),
         "paper": ThreeMoonsStudy(training=MoonsTraining(batch_size=64, device="auto"), n_sequences=512, every=1),
     },
-    measure=three_moons,
+    measure_in=three_moons,
     trainings=trainings,
     plots=PLOTS,
     seed_heat_maps=matrices,

@@ -5,11 +5,23 @@ from typing import get_args
 import pytest
 
 from mnemoscope.experiments.mosaics.arms import Arm, Shape, build_arm, count
-from mnemoscope.experiments.mosaics.regbench import PAIR, REGBENCH, REGBENCH_OTHERS, RegBenchStudy, regbench
+from mnemoscope.experiments.mosaics.regbench import (
+    PAIR,
+    REGBENCH,
+    REGBENCH_OTHERS,
+    TEST_SEED,
+    RegBenchStudy,
+    _growth,
+    _new_languages,
+    regbench,
+)
+from mnemoscope.experiments.mosaics.regbench_published import on_new_languages
 from mnemoscope.experiments.mosaics.trained import run_folder, trained
 from mnemoscope.experiments.reproducing import reproduce
 from mnemoscope.experiments.reproduction_page import reproduction_of
 from mnemoscope.runs import RunDirectory
+from mnemoscope.tasks import RegBench, build_task, task_rng
+from mnemoscope.tasks.streams import SPLITS
 
 TINY = RegBenchStudy(
     environments=(8, 12), epochs=(2, 1), n_held_out=4, d_model=16, n_heads=2, batch_size=4, max_string_length=4
@@ -57,6 +69,35 @@ def test_a_folder_of_another_recipe_is_refused(tmp_path: Path):
 def test_the_page_keeps_the_two_sources_apart(tmp_path: Path):
     tiny = replace(REGBENCH, sizes={"small": TINY}, claims=(), plots=())
     found = reproduce(tiny, 1, "small", tmp_path, lambda line: None)
-    (table,) = reproduction_of(tiny, "small", found, 1, "").tables
-    assert table.columns == ["Model", "1,000 automata", "2,500", "40,000"]
-    assert ["RetNet", ".502 / .665", ".801 / .392", ".919 / .212"] in table.rows
+    first, other = reproduction_of(tiny, "small", found, 1, "").tables
+    assert first.columns == ["Model", "100", "500", "1,000", "2,500", "40,000"]
+    assert len(first.rows) == 11
+    assert ["RetNet", "0.375 / 0.768", "0.480 / 0.695", "0.525 / 0.648"] in [row[:4] for row in first.rows]
+    assert other.columns == ["Model", "1,000", "2,500", "5,000", "10,000", "20,000", "40,000"]
+    assert ["RetNet", ".502 / .665", ".801 / .392"] in [row[:3] for row in other.rows]
+
+
+def test_new_languages_are_of_data_on_which_nothing_was_chosen():
+    trained_on = build_task(TINY.task(8))
+    assert isinstance(trained_on, RegBench)
+    assert trained_on.config.data_seed != TEST_SEED
+    fresh = {row.tobytes() for row in _new_languages(TINY, 8).inputs}
+    of_training = {
+        row.tobytes()
+        for split in SPLITS
+        for row in trained_on.batch(task_rng(0, split, 0), TINY.n_held_out, split).inputs
+    }
+    assert len(fresh) == TINY.n_held_out
+    assert not fresh & of_training
+
+
+def test_figure_11_has_ours_and_what_was_published():
+    series = _growth(
+        TINY, {f"{arm}_{n}_ood_{what}": n for arm in PAIR for n in (8, 12) for what in ("accuracy", "tvd")}
+    )
+    assert series["mosaic: accuracy"] == [8, 12]
+    assert series["published: automata"] == [100, 500, 1000, 2500, 40_000]
+    assert on_new_languages("mosaic", 500) == (0.928, 0.254)
+    assert on_new_languages("mosaic", 8) is None
+    named = {line for plot in REGBENCH.plots if "figure 11" in plot.title for line in plot.lines.values()}
+    assert {part for line in named for part in line.split(" -> ")} <= set(series)

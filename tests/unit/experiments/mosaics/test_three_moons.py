@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from mnemoscope.experiments.mosaics.foreseeing import errors, foreseen, repeating, rollout, skies, validation_skies
-from mnemoscope.experiments.mosaics.moons_training import MoonsTraining, clipped_loss, train_moons
-from mnemoscope.experiments.mosaics.three_moons import THREE_MOONS, ThreeMoonsStudy, disentanglement
+from mnemoscope.experiments.mosaics.moons_training import MoonsTraining, clipped_loss, train_moons, trained_moons
+from mnemoscope.experiments.mosaics.three_moons import THREE_MOONS, ThreeMoonsStudy, disentanglement, together
 from mnemoscope.experiments.reproducing import reproduce
 from mnemoscope.experiments.reproduction_page import write_page
 from mnemoscope.models.moons import MoonsNetwork, MoonsNetworkConfig, build_moons_network
@@ -111,3 +111,23 @@ def test_a_seed_leaves_figures_matrices_and_a_picture_that_moves(tmp_path: Path)
     assert "The sky ahead" in page
     assert page.count("W_k, W_v and W_z, by moon, seed 0") >= 2
     assert "period 3" in page
+
+
+def test_a_sky_repeats_when_every_moon_has_come_round():
+    assert together((1.0, 2.0, 3.0)) == 6
+    assert together((0.5, 1.0, 2.5)) == 5
+    assert together((0.5, 1.0, 2.0)) == 2
+
+
+def test_a_trained_network_is_taken_from_where_it_was_left(tmp_path: Path):
+    settings = MoonsTraining(batch_size=1, length=20, steps=2)
+    first = trained_moons(tmp_path, settings, 3, 0)
+    stored = tmp_path / "mosaic-runs" / "three-moons-3-heads" / "seed-0" / "model.safetensors"
+    written = stored.stat().st_mtime_ns
+    again = trained_moons(tmp_path, settings, 3, 0)
+    assert stored.stat().st_mtime_ns == written
+    assert again.losses == first.losses
+    for ours, theirs in zip(again.network.parameters(), first.network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    with pytest.raises(ValueError, match=r"was measured with .*'steps': 2"):
+        trained_moons(tmp_path, replace(settings, steps=3), 3, 0)
