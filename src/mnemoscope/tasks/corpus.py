@@ -7,13 +7,14 @@
 
 Parts are joined by an empty line. In a folder, text files are those with a suffix of `TEXT_SUFFIXES`; names that
 begin with a dot are passed over, and symbolic links to folders are not followed. A file that is named itself may
-have any suffix. A file called "prose" is reached as "./prose".
+have any suffix. The documents of JSON lines are parts too. A file called "prose" is reached as "./prose".
 
 Files are read as a whole, and checked to be UTF-8: text must fit into memory, about twice while it is
 checked. Text from the hub is mapped from the file that keeps it, which nobody changes.
 """
 
 import difflib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,10 @@ from numpy.typing import NDArray
 
 from mnemoscope.tasks.hub import PREFIX, hub_file
 
-TEXT_SUFFIXES = (".md", ".markdown", ".org", ".rst", ".tex", ".text", ".txt")
+JSON_LINES = ".jsonl"
+"""Suffix, in any case, of files of one document a line: a JSON string, or an object with one under "text"."""
+
+TEXT_SUFFIXES = (JSON_LINES, ".md", ".markdown", ".org", ".rst", ".tex", ".text", ".txt")
 """Suffixes, in any case, of the files that are read from a folder."""
 
 _JOINT = b"\n\n"
@@ -148,4 +152,25 @@ def _read_file(file: Path) -> bytes:
             f"corpus file {str(file)!r}: must be UTF-8 text, got the undecodable byte 0x{data[error.start]:02x} "
             f"at offset {error.start}; convert it (for instance with `iconv -f LATIN1 -t UTF-8`)"
         ) from error
-    return data
+    return _documents(file, data) if file.suffix.lower() == JSON_LINES else data
+
+
+def _documents(file: Path, data: bytes) -> bytes:
+    lines = [(n, line) for n, line in enumerate(data.decode().split("\n"), 1) if line.strip()]
+    return _JOINT.join(_document(file, n, line).encode() for n, line in lines)
+
+
+def _document(file: Path, n: int, line: str) -> str:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"corpus file {str(file)!r}, line {n}: must be JSON, {error}; rename a file of plain text to end in .txt"
+        ) from error
+    text = value.get("text") if isinstance(value, dict) else value
+    if not isinstance(text, str):
+        raise ValueError(
+            f'corpus file {str(file)!r}, line {n}: must be a JSON string or an object with one under "text", got '
+            f"{line[:40]}; write one document a line"
+        )
+    return text

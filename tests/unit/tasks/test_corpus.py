@@ -91,3 +91,18 @@ def test_code_without_sources_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "__file__", str(tmp_path / "os.pyc"))
     with pytest.raises(ValueError, match=r"needs the standard library's sources, got no \.py file in .* use 'prose'"):
         EMBEDDED["code"]()
+
+
+def test_json_lines_give_their_documents(tmp_path):
+    (tmp_path / "a.jsonl").write_text('"One\\nstory."\n\n{"text": "Été.", "id": 1}\n')
+    (tmp_path / "b.txt").write_text("Plain.")
+    assert load_corpus(str(tmp_path)).decode() == "One\nstory.\n\nÉté.\n\nPlain."
+
+
+@pytest.mark.parametrize(
+    ("line", "message"), [("{", "line 2: must be JSON"), ('{"story": "x"}', "line 2: must be a JSON")]
+)
+def test_a_line_that_holds_no_document_is_refused(tmp_path, line, message):
+    (tmp_path / "a.jsonl").write_text(f'"fine"\n{line}\n')
+    with pytest.raises(ValueError, match=message):
+        load_corpus(str(tmp_path / "a.jsonl"))

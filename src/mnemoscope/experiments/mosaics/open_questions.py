@@ -244,6 +244,7 @@ MOSAIC_TIMESCALES = Experiment(
     sizes={"small": SMALL},
     measure_in=timescales,
     plots=(training_plot(get_args(Scale)),),
+    minutes={"small": 11.0},
 )
 MOSAIC_PERSISTENT_BIAS = Experiment(
     name="mosaic-persistent-bias",
@@ -253,4 +254,5 @@ MOSAIC_PERSISTENT_BIAS = Experiment(
     sizes={"small": BIAS_SMALL},
     measure_in=persistent_bias,
     plots=(PAIRS_PLOT, training_plot([*map(str, BIAS_SMALL.slots), "all"])),
+    minutes={"small": 9.0},
 )

@@ -252,9 +252,8 @@ def _plots(settings: ProfilesStudy) -> tuple[Plot, ...]:
 
 def heads_by_bin(settings: ProfilesStudy, series: Series) -> list[HeatMap]:
     """Figures 12 and 13 by head: a row for each, a column for each of `bins`."""
-    pair: tuple[Reader, ...] = ("mosaic", "learned")
     return [
-        _heads("Figure 12 by head", pair, settings, series, is_long=False),
+        _heads("Figure 12 by head", tuple(TITLES), settings, series, is_long=False),
         _heads("Figure 13 by head, 3x", BEYOND, settings, series, is_long=True),
     ]
 
@@ -316,6 +315,7 @@ MOSAIC_PROFILES = Experiment(
     sizes={"small": SMALL, "paper": PAPER},
     measure_in=profiles,
     trainings=trainings,
+    minutes={"small": 22.0},
     plots=_plots(SMALL),
     shown={"paper": Shown(claims=_claims(PAPER.n_heads), plots=_plots(PAPER))},
     seed_heat_maps=heads_by_bin,

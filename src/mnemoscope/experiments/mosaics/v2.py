@@ -176,6 +176,7 @@ MOSAIC_V2 = Experiment(
     sizes={"small": SMALL, "paper": PAPER},
     measure_in=recall,
     trainings=trainings,
+    minutes={"small": 28.0},
     plots=_plots(SMALL),
     shown={"paper": Shown(claims=_claims(PAPER), plots=_plots(PAPER))},
 )
