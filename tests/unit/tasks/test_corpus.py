@@ -62,7 +62,7 @@ def test_a_missing_path_is_refused_with_the_nearest_one(tmp_path, monkeypatch):
 
 def test_a_folder_without_text_is_refused(tmp_path):
     (tmp_path / "data.bin").write_text("text")
-    with pytest.raises(ValueError, match=r"a folder must hold a file ending in \.md, .*\.txt, got none"):
+    with pytest.raises(ValueError, match=r"a folder must hold a file ending in \.jsonl, \.md, .*\.txt, got none"):
         load_corpus(str(tmp_path))
 
 
