@@ -3,14 +3,17 @@ BIN := .venv/bin
 # Bytecode is kept whatever the environment says: without it every worker and every process compiles anew.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal
 READY := .venv/.installed
+CHECKED := $(addprefix tests/unit/,contracts memories models ops)
 
 .PHONY: demo test test-all check bench docs dist release-check clean
 
 demo: $(READY)
 	$(BIN)/mnemoscope demo
 
+# Shapes are checked at every call where the mathematics is; elsewhere that doubles the time, and is left to `test-all`.
 test: $(READY)
-	$(PYTEST) -m "not long and not gpu"
+	$(PYTEST) -m "not long and not gpu" $(CHECKED)
+	JAXTYPING_DISABLE=1 $(PYTEST) -m "not long and not gpu" $(addprefix --ignore=,$(CHECKED))
 
 test-all: $(READY)
 	$(PYTEST)

@@ -25,7 +25,12 @@ def batches(n: int = 6) -> list[Batch]:
 
 
 @pytest.mark.parametrize(
-    "layout", ["attention, gated_delta, gated_delta", "attention(window=4), bank(n_slots=3)", "gated_delta"]
+    "layout",
+    [
+        pytest.param("attention, gated_delta, gated_delta", marks=pytest.mark.long),
+        pytest.param("attention(window=4), bank(n_slots=3)", marks=pytest.mark.long),
+        "gated_delta",
+    ],
 )
 def test_the_conditions_are_those_of_the_examination(layout: str, monkeypatch: pytest.MonkeyPatch):
     model = build(StackConfig.of(layout, vocab_size=16, d_model=8), seed=0)

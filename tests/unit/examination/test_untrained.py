@@ -164,6 +164,7 @@ def test_every_examination_has_the_arm_and_the_floor():
     assert str(site.probe.untrained) in named[0].seen
 
 
+@pytest.mark.long
 def test_what_an_untrained_copy_holds_as_well_is_not_stored(monkeypatch: pytest.MonkeyPatch):
     """A memory that recalls without any training: its read holds the answer, and nobody taught it to."""
     trained = KINDS["G10"].examine(0).sites[0]

@@ -110,6 +110,7 @@ def test_the_pad_of_both_needed_leaves_either_half_worth_nothing():
     assert counts.min() > 0.9 * counts.mean()
 
 
+@pytest.mark.long
 def test_one_of_twenty_positions_demands_memory(examine: Examine):
     examination = examine(KINDS["G17"], 0)
     (subset,) = examination.subsets

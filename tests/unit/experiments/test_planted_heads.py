@@ -21,7 +21,8 @@ def pool() -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(3))
 def test_every_head_gets_its_verdict(seed: int, pool: ProcessPoolExecutor):
     examination = pool.submit(examine_heads, seed).result()
     got = {site.name: site.verdict for site in (*examination.sites, *examination.groups)}

@@ -82,6 +82,7 @@ def killed_at(path: Path, step: int, strategy: str, count: int) -> list[tuple[in
     return finish(processes)
 
 
+@pytest.mark.long
 def test_a_killed_process_ends_all_and_the_restarted_go_on(tmp_path: Path, alone: RunDirectory):
     (code, _, errors), (killed, *_) = killed_at(tmp_path / "run", 5, "ddp", 2)
     assert killed == -9
