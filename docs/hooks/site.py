@@ -62,7 +62,8 @@ def _navigation(kind: str) -> list[Any]:
             return room_reference.navigation()
         case "finding":
             folder = Path(__file__).parents[1] / "findings"
-            pages = sorted(path.name for path in folder.glob("*.md") if path.name != "index.md")
+            found = (path.relative_to(folder).as_posix() for path in folder.rglob("*.md"))
+            pages = sorted(page for page in found if page != "index.md")
             return ["findings/index.md", *(f"findings/{name}" for name in pages)]
         case _:
             return page_markdown.navigation(kind)

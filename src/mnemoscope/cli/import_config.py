@@ -38,6 +38,8 @@ class ImportConfig:
         imported = import_guide(self.file, compat=self.compat, corpus=self.corpus)
         print(f"{self.file}: {len(imported.notes)} keys{', as the public code computes' * self.compat}")
         _print((*imported.notes, *imported.defaults))
+        for warning in imported.warnings:
+            print(f"warning: {warning}")
         print(f"layout: {write_layout(only_stack(imported.recipe.model, 'import-config').mixers)}")
         if self.out is None:
             print("nothing was written; give --out RECIPE.json to train it")

@@ -76,7 +76,10 @@ def _recipes() -> list[tuple[str, str]]:
 def _presets() -> list[tuple[str, str]]:
     from mnemoscope.experiments.atlas.trials import PRESETS
 
-    return [(name, f"{preset.says} ({preset.why})") for name, preset in PRESETS.items()]
+    return [
+        (name, f"{preset.says} ({preset.why}){f'; {preset.here}' if preset.here else ''}")
+        for name, preset in PRESETS.items()
+    ]
 
 
 def _trials() -> list[tuple[str, str]]:

@@ -17,23 +17,31 @@ if TYPE_CHECKING:
     from mnemoscope.experiments.gpu_hours import TrainingEstimate
     from mnemoscope.experiments.reproducing import Experiment, Result, Size
 
-SURVEY_NAME = "survey"
+WITH_FINDINGS = ("survey", "parallax")
+"""Names of several studies, whose claims have pages; see `experiments.published.FINDINGS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduce:
-    """Measure a published figure over several seeds and say whether its claims hold; what is finished is kept."""
+    """Measure a published figure over several seeds and say whether its claims hold; what is finished is kept.
+
+    A claim that does not hold is a finding: it is printed, and the exit code is 0, unless `--strict` asks otherwise.
+    """
 
     name: Annotated[str | None, tyro.conf.Positional] = None
-    """Of the experiment, or "survey" for all studies of the literature's claims; without it all are listed, with
-    minutes where they were measured."""
+    """Of the experiment, "survey" for all studies of the literature's claims, or "parallax" for all of the Parallax
+    notes'; without it all are listed, with minutes where they were measured."""
 
     list_only: Annotated[bool, tyro.conf.arg(name="list")] = False
     """List what is named, with minutes where they were measured, and measure nothing."""
 
     findings: Path | None = None
-    """With "survey": write a page for each claim into this folder, from the results that are there, and measure
-    nothing. Without it, they are written into the folder "findings" of --out when all studies are finished."""
+    """With "survey" or "parallax": write a page for each claim into this folder, from the results that are there, and
+    measure nothing. Without it, they are written into the folder "findings" of --out (that of Parallax into
+    "findings/parallax") when all studies are finished."""
+
+    strict: bool = False
+    """End with exit code 1 where a claim does not hold, for scripts that rely on one that did."""
 
     seeds: int = 3
     """How many, from 0."""
@@ -61,19 +69,24 @@ class Reproduce:
     is begun on this machine."""
 
     def run(self) -> int:
-        """Measure and print; 1 where a claim does not hold."""
+        """Measure and print; 1 where a claim does not hold and `strict` is set."""
         from mnemoscope.cli.printing import say
         from mnemoscope.experiments.published import EXPERIMENTS, find_experiment, on_text
         from mnemoscope.experiments.reproducing import failures, finished
         from mnemoscope.experiments.reproduction_page import write_page
 
-        if self.findings is not None and self.name != SURVEY_NAME:
-            raise ValueError(f"reproduce: --findings goes with {SURVEY_NAME}; leave it out, or name {SURVEY_NAME}")
+        if self.findings is not None and self.name not in WITH_FINDINGS:
+            either = " or ".join(WITH_FINDINGS)
+            raise ValueError(f"reproduce: --findings goes with {either}; leave it out, or name one of them")
         if self.name is None or self.list_only:
             named = EXPERIMENTS.values() if self.name is None else _experiments_of(self.name)
             return _list([*named])
-        if self.name == SURVEY_NAME:
-            return self._survey()
+        if self.name in WITH_FINDINGS:
+            if self.text:
+                raise ValueError(
+                    f"reproduce: --text goes with one experiment; leave it out, or name one of {self.name}"
+                )
+            return self._studies(self.name)
         experiment = find_experiment(self.name).at(self.size)
         experiment = on_text(experiment, *self.text) if self.text else experiment
         executor = executor_of(self.executor, processes=self.processes, address=self.address)
@@ -89,19 +102,20 @@ class Reproduce:
         say(f"report: {write_page(experiment, self.size, found, self.seeds, self.out, command)}")
         broken = failures(experiment.claims, found)
         for line in broken:
-            say(f"FAILED: {line}")
-        return 1 if broken else 0
+            say(f"does not hold: {line}")
+        return 1 if broken and self.strict else 0
 
-    def _survey(self) -> int:
+    def _studies(self, name: str) -> int:
         """Every study, unless only pages are asked for; then the pages of what they found."""
         from mnemoscope.cli.printing import say
+        from mnemoscope.experiments.published import FINDINGS
         from mnemoscope.experiments.survey.pages import write_findings
-        from mnemoscope.experiments.survey.studies import STUDIES
 
-        codes = [0]
+        codes, (heading, studies) = [0], FINDINGS[name]
         if self.findings is None:
-            codes += [replace(self, name=study.experiment.name).run() for study in STUDIES]
-        index, *pages = write_findings(STUDIES, self.seeds, self.out, self.findings or self.out / "findings")
+            codes += [replace(self, name=study.experiment.name).run() for study in studies]
+        folder = self.findings or self.out / heading.folder
+        index, *pages = write_findings(studies, self.seeds, self.out, folder, heading)
         say(f"{len(pages)} findings: {index}")
         return max(codes)
 
@@ -117,9 +131,9 @@ class Reproduce:
 
 def _experiments_of(name: str) -> "Sequence[Experiment[Any]]":
     """The experiments that a name stands for."""
-    from mnemoscope.experiments.published import SURVEY, find_experiment
+    from mnemoscope.experiments.published import FINDINGS, find_experiment
 
-    return SURVEY if name == SURVEY_NAME else [find_experiment(name)]
+    return [study.experiment for study in FINDINGS[name][1]] if name in FINDINGS else [find_experiment(name)]
 
 
 def _say_what_it_takes(experiment: "Experiment[Any]", size: "Size") -> None:

@@ -7,13 +7,8 @@ from typing import Any
 
 from mnemoscope.experiments.atlas.text_collapse import ATLAS_COLLAPSE_TEXT
 from mnemoscope.experiments.atlas.text_examined import ATLAS_EXAMINED, AtlasExamined
-from mnemoscope.experiments.atlas.text_studies import (
-    ATLAS_FLOORS,
-    ATLAS_LANGUAGES,
-    ATLAS_TEXT,
-    ATLAS_TRIALS,
-    TextStudy,
-)
+from mnemoscope.experiments.atlas.text_languages import ATLAS_LANGUAGES
+from mnemoscope.experiments.atlas.text_studies import ATLAS_FLOORS, ATLAS_TEXT, ATLAS_TRIALS, TextStudy
 from mnemoscope.experiments.detached_writes import DETACHED_WRITES
 from mnemoscope.experiments.geometry.calibration import GEOMETRY_CALIBRATION
 from mnemoscope.experiments.geometry.capacity import CAPACITY
@@ -43,14 +38,17 @@ from mnemoscope.experiments.mosaics.v2 import MOSAIC_V2
 from mnemoscope.experiments.mosaics.v2_levels import MOSAIC_V2_LEVELS
 from mnemoscope.experiments.parallax.arms import CortexStudy
 from mnemoscope.experiments.parallax.asked import CollapseStudy
-from mnemoscope.experiments.parallax.bridge import PARALLAX_BRIDGE, BridgeStudy
-from mnemoscope.experiments.parallax.collapse import PARALLAX_COLLAPSE
-from mnemoscope.experiments.parallax.phase import PARALLAX_PHASE
+from mnemoscope.experiments.parallax.bridge import BridgeStudy
+from mnemoscope.experiments.parallax.findings import HEADING as PARALLAX_HEADING
+from mnemoscope.experiments.parallax.findings import STUDIES as PARALLAX_STUDIES
 from mnemoscope.experiments.parallax.summary import PARALLAX_SUMMARY, SummaryStudy
 from mnemoscope.experiments.recall.capacity import MEMORY_CAPACITY
 from mnemoscope.experiments.recall.write_sweeps import WRITE_SWEEPS
 from mnemoscope.experiments.reproducing import Experiment
 from mnemoscope.experiments.stability import PERPGRAD, STRENGTHS, WEIGHT_DECAY
+from mnemoscope.experiments.survey.frame import Study
+from mnemoscope.experiments.survey.pages import SURVEY as SURVEY_HEADING
+from mnemoscope.experiments.survey.pages import Heading
 from mnemoscope.experiments.survey.studies import STUDIES
 
 IN_WEIGHTS = (PATH_STAR, PAUSED, STAGED, DIRECTIONS, TREE, MAMBA, REMEMBERED, STEERING, EDITING, CAPACITY, KNOCKING_OUT)
@@ -74,10 +72,15 @@ MOSAICS = (
     MOSAIC_V2_LEVELS,
 )
 
-PARALLAX = (PARALLAX_SUMMARY, PARALLAX_COLLAPSE, PARALLAX_PHASE, PARALLAX_BRIDGE)
+PARALLAX = (PARALLAX_SUMMARY, *(study.experiment for study in PARALLAX_STUDIES))
 
 SURVEY = tuple(study.experiment for study in STUDIES)
-"""What `mnemoscope reproduce survey` stands for."""
+
+FINDINGS: Mapping[str, tuple[Heading, tuple[Study, ...]]] = {
+    SURVEY_HEADING.name: (SURVEY_HEADING, STUDIES),
+    PARALLAX_HEADING.name: (PARALLAX_HEADING, PARALLAX_STUDIES),
+}
+"""Studies with a page for each of their claims, by the name that `mnemoscope reproduce` knows all of them by."""
 
 EXPERIMENTS: Mapping[str, Experiment[Any]] = {
     experiment.name: experiment

@@ -22,6 +22,7 @@ import torch
 from pydantic import Field
 
 from mnemoscope.experiments.calibrate import versions
+from mnemoscope.experiments.trials.acceptance import over_seeds
 from mnemoscope.reporting.geometry import write_geometry
 from mnemoscope.runs import SCHEMA_VERSION, Record, read_record, write_record
 from mnemoscope.runs.geometry import GeometryExamination, HeatMap
@@ -40,6 +41,7 @@ Series: TypeAlias = Mapping[str, Sequence[float]]
 
 HEADS = ("what", "published", "must be")
 GEOMETRY = "geometry"
+LEAST_FOR_INTERVAL = 2
 MOST_LINES = 5
 """Of one figure, whose colours can be told apart."""
 
@@ -60,6 +62,8 @@ class Claim:
         least: smallest value that passes; None for no such bound.
         most: largest value that passes; None for no such bound. Without either, the figure is only shown.
         in_seeds: share of the seeds that must pass, for findings that are published as frequent.
+        by_interval: the bounds are for the interval (95 %) of the mean over seeds, not for every seed; for directions
+            and equalities that are published without a size. It takes two seeds at least.
     """
 
     figure: str
@@ -68,13 +72,15 @@ class Claim:
     least: float | None = None
     most: float | None = None
     in_seeds: float = 1.0
+    by_interval: bool = False
 
     @property
     def bar(self) -> str:
         """The bounds in words; "-" without any."""
         bounds = [] if self.least is None else [f"at least {self.least:g}"]
         bounds += [] if self.most is None else [f"at most {self.most:g}"]
-        return ", ".join(bounds) or "-"
+        words = ", ".join(bounds)
+        return f"{words} (interval over seeds)" if words and self.by_interval else words or "-"
 
     def holds(self, value: float) -> bool:
         """Whether a value is within the bounds; NaN is within none."""
@@ -88,8 +94,14 @@ class Claim:
         return math.ceil(self.in_seeds * n_seeds - 1e-9)
 
     def is_met(self, figures: Sequence[Mapping[str, float]]) -> bool:
-        """Whether enough seeds, each with its figures, are within the bounds."""
-        return sum(self.holds(each[self.figure]) for each in figures) >= self.needed(len(figures))
+        """Whether enough seeds, each with its figures, or the interval of their mean, are within the bounds."""
+        values = [each[self.figure] for each in figures]
+        if not self.by_interval:
+            return sum(map(self.holds, values)) >= self.needed(len(values))
+        if len(values) < LEAST_FOR_INTERVAL:
+            return not values
+        mean = over_seeds(values)
+        return self.holds(mean.low) and self.holds(mean.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,21 +308,38 @@ def table(claims: Sequence[Claim], found: Sequence[Result]) -> list[list[str]]:
 
 
 def failures(claims: Sequence[Claim], found: Sequence[Result]) -> list[str]:
-    """Every claim that a seed breaks, in words."""
+    """Every claim that a seed, or the interval over the seeds, breaks, in words."""
+    figures = [result.figures for result in found]
+    return [line for claim in claims if not claim.is_met(figures) for line in _broken(claim, found)]
+
+
+def _broken(claim: Claim, found: Sequence[Result]) -> list[str]:
+    if claim.by_interval:
+        return [f"{claim.what} must be {claim.bar}, is {_interval([each.figures[claim.figure] for each in found])}"]
     return [
         f"{claim.what} of seed {result.seed} must be {claim.bar}, is {result.figures[claim.figure]:.4g}"
-        for claim in claims
         for result in found
-        if not claim.holds(result.figures[claim.figure]) and not claim.is_met([each.figures for each in found])
+        if not claim.holds(result.figures[claim.figure])
     ]
+
+
+def _interval(values: Sequence[float]) -> str:
+    """Of the mean over seeds, in words."""
+    if len(values) < LEAST_FOR_INTERVAL:
+        return "of one seed, which has no interval"
+    mean = over_seeds(values)
+    return f"{mean.low:.4g} to {mean.high:.4g}"
 
 
 def _row(claim: Claim, values: Sequence[float]) -> list[str]:
     spread = f"{min(values):.4g} to {max(values):.4g}" if len(values) > 1 else "-"
     mean = f"{np.mean(values):.4g}" if values else "-"
     holding, n = sum(map(claim.holds, values)), len(values)
-    passed = "yes" if holding >= claim.needed(n) else "no"
-    passed += f" ({holding} of {n})" if holding < n else ""
+    passed = "yes" if claim.is_met([{claim.figure: value} for value in values]) else "no"
+    if claim.by_interval:
+        passed += f" ({_interval(values)})"
+    elif holding < n:
+        passed += f" ({holding} of {n})"
     verdict = "-" if claim.bar == "-" or not values else passed
     return [claim.what, claim.published, claim.bar, *(f"{value:.4g}" for value in values), mean, spread, verdict]
 

@@ -82,6 +82,7 @@ def _claim(claim: Claim, found: Sequence[Result]) -> ClaimResult:
         values=values,
         holding=sum(map(claim.holds, values)),
         needed=None if claim.in_seeds == 1 else claim.needed(len(values)),
+        met=claim.is_met([result.figures for result in found]) if claim.by_interval else None,
     )
 
 

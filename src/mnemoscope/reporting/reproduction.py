@@ -225,7 +225,8 @@ def _table(caption: str, claims: list[ClaimResult], seeds: list[int]) -> Table:
 
 
 def _claim(claim: ClaimResult, bounded: bool) -> list[Cell]:
-    held = HOLDS[claim.holds] if claim.holds is not False else f"NO, in {claim.holding} of {len(claim.values)}"
+    counted = claim.holds is False and claim.met is None
+    held = f"NO, in {claim.holding} of {len(claim.values)}" if counted else HOLDS[claim.holds]
     mean = f"{np.mean(claim.values):.4g}" if claim.values else ABSENT
     return [
         Cell(claim.what),

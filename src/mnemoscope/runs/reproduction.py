@@ -10,7 +10,8 @@ class ClaimResult(Record):
     """One figure of every seed beside what was published and what it must be.
 
     `bar` is the bound in words, "-" for a figure that is only shown; `holding` counts the seeds within it, and `needed`
-    is how many there must be, None for all of them.
+    is how many there must be, None for all of them. `met` decides where the interval over the seeds is judged; it is
+    None where seeds are counted.
     """
 
     what: str
@@ -19,12 +20,15 @@ class ClaimResult(Record):
     values: list[float]
     holding: int
     needed: int | None = None
+    met: bool | None = None
 
     @property
     def holds(self) -> bool | None:
         """Whether enough seeds are within the bound; None without a bound, or without a seed."""
         if self.bar == "-" or not self.values:
             return None
+        if self.met is not None:
+            return self.met
         return self.holding >= (len(self.values) if self.needed is None else self.needed)
 
 

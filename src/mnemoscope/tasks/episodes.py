@@ -20,7 +20,8 @@ the sum of n_i scores in row i of b, mean = sum r_i / sum n_i and
 
     SE^2 = b / (b - 1) * sum (r_i - n_i mean)^2 / (sum n_i)^2,
 
-which is the usual variance over b where every row has one score. Differences are paired, score by score.
+which is the usual variance over b where every row has one score. Differences are paired, score by score. An answer of
+several tokens, which share their `query`, is one score: right where all its tokens are.
 
 Source: own, after the controls that episodic training of memories lacks in published code. The standard error is that
 of a ratio estimator under cluster sampling (Cochran, "Sampling Techniques", 3rd edition, section 9A.1).
@@ -148,7 +149,12 @@ class MemoryUse:
 
 
 def memory_use(
-    targets: NDArray[np.int64], *, memory: NDArray[np.int64], reset: NDArray[np.int64], wrong: NDArray[np.int64]
+    targets: NDArray[np.int64],
+    *,
+    memory: NDArray[np.int64],
+    reset: NDArray[np.int64],
+    wrong: NDArray[np.int64],
+    query: NDArray[np.int64] | None = None,
 ) -> MemoryUse:
     """Compare three predictions of the same retrieval sequences.
 
@@ -157,10 +163,15 @@ def memory_use(
         memory: the tokens held most probable after storage, shape (b, t).
         reset: the same with the memory dropped before retrieval.
         wrong: the same after the storage of another row.
+        query: which answer of its row each scored token belongs to, shape (b, t); see `whole_answers`. None: every
+            token is an answer.
 
     Raises:
         ValueError: shapes that differ, or fewer than two rows with a scored token.
     """
+    if query is not None:
+        memory, reset, wrong = (whole_answers(each, targets, query) for each in (memory, reset, wrong))
+        targets = np.where(_first_tokens(targets, query), targets, IGNORE)
     return MemoryUse(
         memory=accuracy(memory, targets),
         reset=accuracy(reset, targets),
@@ -168,6 +179,39 @@ def memory_use(
         utility=accuracy_gain(memory, reset, targets),
         specificity=accuracy_gain(memory, wrong, targets),
     )
+
+
+def whole_answers(
+    predictions: NDArray[np.int64], targets: NDArray[np.int64], query: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Predictions in which the first token of every answer is right exactly where all its tokens are.
+
+    Args:
+        predictions: the tokens held most probable, shape (b, t).
+        targets: shape (b, t), `IGNORE` where nothing is scored.
+        query: equal for the tokens of an answer, which stand one behind the other, different from answer to answer of
+            a row, shape (b, t).
+    """
+    missed = (predictions != targets) & (targets != IGNORE)
+    first = _first_tokens(targets, query)
+    answer = np.cumsum(first.ravel()) - 1
+    wrong = np.zeros(int(first.sum()), dtype=np.bool_)
+    np.logical_or.at(wrong, answer[missed.ravel()], True)
+    found = predictions.copy()
+    found[first] = np.where(wrong, IGNORE, targets[first])
+    return found
+
+
+def n_answers(targets: NDArray[np.int64], query: NDArray[np.int64]) -> int:
+    """How many answers are scored; see `whole_answers`."""
+    return int(_first_tokens(targets, query).sum())
+
+
+def _first_tokens(targets: NDArray[np.int64], query: NDArray[np.int64]) -> NDArray[np.bool_]:
+    scored = targets != IGNORE
+    goes_on = np.zeros_like(scored)
+    goes_on[:, 1:] = scored[:, 1:] & scored[:, :-1] & (query[:, 1:] == query[:, :-1])
+    return scored & ~goes_on
 
 
 def accuracy(predictions: NDArray[np.int64], targets: NDArray[np.int64]) -> Estimate:

@@ -1,12 +1,13 @@
 """Text in which words can be masked: its tokens, where words stand, and the law by which they are masked.
 
-Two units of text, in both of which words are runs of letters, digits and underscores:
+Three units of text, in all of which words are runs of letters, digits and underscores:
 
     "word"   a word is a token, and so is every other visible character; white space is dropped, letters are lower
              case. The vocabulary is the most frequent ones of the training split; all others are one unknown token.
              Only known words can be masked. The last token is the mask.
     "byte"   a byte is a token, so a word has several; bytes beyond ASCII count as letters. All words can be masked.
              Token 256 is the mask, 257 padding.
+    "bpe"    a token is a word or a part of one, as `mnemoscope.tasks.subword_text` has it.
 
 `mask_words` with `n_masks=1`, on bytes:
 
@@ -15,12 +16,22 @@ Two units of text, in both of which words are runs of letters, digits and unders
     targets    . . . . c . . . . .            the first token of the word, at the mask
 
 A masked word is one mask token, however many tokens it had, so that its length is not given away; what follows moves up
-and the end is filled with padding. With units of words, nothing moves.
+and the end is filled with padding. With units of words, nothing moves. That is what was published, and an answer counts
+by its first token. With "bpe" a word is asked for whole: behind the mask stand its tokens but for the last, so that
+nothing moves either, and each of its tokens is a target,
+
+    text       the  _un belie vable _story        tokens, a space as an underscore
+    inputs     the    #   _un belie _story
+    targets     .   _un belie vable      .
+
+A model that looks back alone gives every token where it saw the ones before; all are right exactly where the word would
+come out if the model wrote on from the mask, each time what it holds most probable.
 """
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -28,8 +39,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnemoscope.contracts.batch import IGNORE
+from mnemoscope.tasks.entropy import unigram_entropy
 from mnemoscope.tasks.stories import draw_stories, tell
 from mnemoscope.tasks.story_grammar import END, build_grammar
+from mnemoscope.tasks.streams import Split
 from mnemoscope.tasks.text import split_spans
 from mnemoscope.tasks.tokenisers import byte_words
 
@@ -52,6 +65,10 @@ class MaskedText:
         names: how each token is shown; their number is the size of the vocabulary.
         mask: the mask token.
         padding: what fills up a text after its masked words have shrunk.
+        words: which word begins at each token, by a number that no other word of the corpus has, shape (n,); None where
+            a word is told by its first token. Where it is given, words are asked for whole.
+        spans: where splits begin and end; None for a cut by the number of tokens.
+        about: what tells its tokeniser apart, for the manifest of a run.
     """
 
     tokens: NDArray[np.int64]
@@ -59,6 +76,22 @@ class MaskedText:
     names: tuple[str, ...]
     mask: int
     padding: int
+    words: NDArray[np.int64] | None = None
+    spans: Mapping[Split, tuple[int, int]] | None = None
+    about: Mapping[str, str | int] = field(default_factory=dict)
+
+    @property
+    def n_words(self) -> int:
+        """Numbers of words are below that."""
+        return len(self.names) if self.words is None else int(self.words.max(initial=-1)) + 1
+
+    def inside(self) -> NDArray[np.bool_]:
+        """Which tokens are of a maskable word, shape (n,)."""
+        (starts,) = np.nonzero(self.word_lengths)
+        edges = np.zeros(self.tokens.size + 1, dtype=np.int64)
+        edges[starts] += 1
+        np.subtract.at(edges, starts + self.word_lengths[starts], 1)
+        return np.cumsum(edges)[:-1] > 0
 
 
 def words_of(text: str) -> list[str]:
@@ -119,9 +152,11 @@ class Masked(NamedTuple):
     """Texts with masked words, arrays of shape (rows, length).
 
     Args:
-        inputs: the texts, each masked word as one mask token, padded at the end.
-        targets: the first token of the word at each mask, `IGNORE` elsewhere.
-        source: where in its text each token stood, -1 for padding.
+        inputs: the texts, each masked word as one mask token, padded at the end; or followed by all its tokens but the
+            last, where words are asked for whole.
+        targets: the first token of the word at each mask, and behind it the others of a word that is asked for whole;
+            `IGNORE` elsewhere.
+        source: where in its text each token, or the target in its place, stood; -1 for padding.
     """
 
     inputs: NDArray[np.int64]
@@ -130,12 +165,30 @@ class Masked(NamedTuple):
 
 
 def words_after(text: MaskedText, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The token before each maskable word of a part of the text, and the first token of the word.
+    """The token before each maskable word of a part of the text, and which word it is: by number, or first token.
 
     A word that begins the part is left out.
     """
     begins = start + 1 + np.flatnonzero(text.word_lengths[start + 1 : stop])
-    return text.tokens[begins - 1], text.tokens[begins]
+    return text.tokens[begins - 1], (text.tokens if text.words is None else text.words)[begins]
+
+
+def losses_of_counting(text: MaskedText, start: int, stop: int) -> tuple[float, float]:
+    """Nats of a scored token of a part of the text: by its frequency, and by that after the present token.
+
+    The present token is the mask for the first token of a word, and the token before for the others; see
+    `mnemoscope.tasks.Task`. Where a word is its first token, both are the entropy of these.
+    """
+    if text.words is None:
+        first = words_after(text, start, stop)[1].astype(np.uint32)
+        return unigram_entropy(first), unigram_entropy(first)
+    (at,) = np.nonzero(text.inside()[start:stop])
+    at += start
+    target = text.tokens[at]
+    present = np.where(text.word_lengths[at] > 0, text.mask, text.tokens[at - 1])
+    _, pairs = np.unique(len(text.names) * present + target, return_inverse=True)
+    given = unigram_entropy(pairs.astype(np.uint32)) - unigram_entropy(present.astype(np.uint32))
+    return unigram_entropy(target.astype(np.uint32)), max(0.0, given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +196,10 @@ class Baselines:
     """What models without a memory reach, over all words of a part of the text that can be masked.
 
     Args:
-        n_words: so many words; only the first token of each is predicted.
+        n_words: so many words; only the first token of each is predicted, or, where words are asked for whole, all.
         unigram_accuracy: of always saying what is most frequent in the training split.
-        unigram_loss: nats per word of the frequencies of the training split, one added to the count of every token.
+        unigram_loss: nats per word of the frequencies of the training split, one added to the count of every token (of
+            every word of the corpus, where they are asked for whole).
         bigram_accuracy: of saying what is most frequent in the training split after the token before the word, or most
             frequent of all where no word followed that token; of equally frequent tokens the first.
     """
@@ -165,12 +219,12 @@ def fit_baselines(text: MaskedText, train: tuple[int, int], part: tuple[int, int
     (before, words), (asked_before, asked) = words_after(text, *train), words_after(text, *part)
     if not (words.size and asked.size):
         raise ValueError(f"baselines: both parts must have words to mask, got {words.size} and {asked.size}")
-    n = len(text.names)
+    n = text.n_words
     counts = np.bincount(words, minlength=n)
     pairs, n_pairs = np.unique(n * before + words, return_counts=True)
     # The last of several assignments stays: the most frequent, and among those the first token.
     rising = np.lexsort((-pairs, n_pairs))
-    after = np.full(n, counts.argmax())
+    after = np.full(len(text.names), counts.argmax())
     after[pairs[rising] // n] = pairs[rising] % n
     return Baselines(
         n_words=asked.size,
@@ -198,7 +252,10 @@ def mask_words(
     inside = np.zeros((len(tokens), tokens.shape[1] + 1), dtype=np.int64)
     inside[row, column + 1] += 1
     inside[row, column + text.word_lengths[windows[row, column]]] -= 1
-    kept = np.cumsum(inside, axis=1)[:, :-1] == 0
+    behind = np.cumsum(inside, axis=1)[:, :-1] > 0
+    if text.words is not None:
+        return _asked_whole(tokens, chosen, behind, text.mask)
+    kept = ~behind
     row, column = np.nonzero(kept)
     place = (np.cumsum(kept, axis=1) - 1)[row, column]
     masked = Masked(np.full_like(tokens, text.padding), np.full_like(tokens, IGNORE), np.full_like(tokens, -1))
@@ -206,6 +263,16 @@ def mask_words(
     masked.targets[row, place] = np.where(chosen, tokens, IGNORE)[row, column]
     masked.source[row, place] = column
     return masked
+
+
+def _asked_whole(tokens: NDArray[np.int64], chosen: NDArray[np.bool_], behind: NDArray[np.bool_], mask: int) -> Masked:
+    """The mask in place of a word's first token, its tokens but the last behind it."""
+    one_earlier = np.roll(tokens, 1, axis=1)
+    return Masked(
+        inputs=np.where(chosen, mask, np.where(behind, one_earlier, tokens)),
+        targets=np.where(chosen | behind, tokens, IGNORE),
+        source=np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape).copy(),
+    )
 
 
 def whole_words(text: MaskedText, windows: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -9,7 +9,9 @@ One episode of `MaskedWordsConfig(text_length=5, n_storage=2, n_retrieval=2, n_m
 
 One row is one episode: `n_storage` texts, windows of the corpus of `text_length` tokens, shown in full, and
 `n_retrieval` copies of them in which `n_masks` words each are masked. A mask is scored against the word that it hides
-(its first token, where words have several); the model sees what stands before the gap, and its memory of storage.
+(of bytes against its first; of byte-pair encoding against all its tokens, one after the other, each after the ones
+before); the model sees what stands before the gap, and its memory of storage. All scored tokens of a word have one
+`query`, and `mnemoscope.tasks.episodes` counts it right where all are; `accuracy` in the log is that of tokens.
 Copies come in rounds, each of which has every text once, in random order (`order="shuffled"`) or in the order of
 storage (`"stored"`, as published; a model can then find the answer by counting positions). Every copy is masked anew;
 when there are more copies than texts, a word may have been seen in an earlier copy. See `mnemoscope.tasks.masked_text`
@@ -20,8 +22,9 @@ Retrieval begins at `reset_at`. `episode` gives the halves apart, for training i
 guessed from context and from the weights.
 
 The corpus is cut by position, as in `mnemoscope.tasks.text`, into 90 % training, 5 % validation and 5 % test, and no
-window straddles a cut. The windows of a batch never overlap: those of training lie on a grid whose origin is random,
-those of validation and test on a fixed one. So a row never holds the texts of another, and wrong memory is wrong.
+window straddles a cut. With "bpe" the parts are cut by bytes, before they are encoded. The windows of a batch never
+overlap: those of training lie on a grid whose origin is random, those of validation and test on a fixed one. So a row
+never holds the texts of another, and wrong memory is wrong.
 "stories" is a corpus that is generated (`story_text`); others are those of `mnemoscope.tasks.corpus`.
 
 Why: storage and retrieval kept apart, on prose, as episodic trainings have it.
@@ -45,7 +48,6 @@ from pydantic import ConfigDict
 
 from mnemoscope.contracts.batch import IGNORE, Batch
 from mnemoscope.tasks.corpus import EMBEDDED, corpus_bytes
-from mnemoscope.tasks.entropy import unigram_entropy
 from mnemoscope.tasks.episodes import Episode
 from mnemoscope.tasks.masked_text import (
     Baselines,
@@ -53,15 +55,17 @@ from mnemoscope.tasks.masked_text import (
     MaskedText,
     byte_text,
     fit_baselines,
+    losses_of_counting,
     mask_words,
     story_text,
     word_text,
     words_after,
 )
 from mnemoscope.tasks.streams import Split, split_index, split_stream
+from mnemoscope.tasks.subword_text import FEWEST_TOKENS, bpe_text
 from mnemoscope.tasks.text import HELD_OUT, split_spans
 
-TextUnit: TypeAlias = Literal["word", "byte"]
+TextUnit: TypeAlias = Literal["word", "byte", "bpe"]
 CopyOrder: TypeAlias = Literal["shuffled", "stored"]
 
 
@@ -72,9 +76,10 @@ class MaskedWordsConfig:
     Args:
         kind: names the task in a stored config.
         corpus: "stories", "prose", "code", or the path of a UTF-8 file or folder (see `mnemoscope.tasks.corpus`).
-        text_unit: tokens are words or bytes (see `mnemoscope.tasks.masked_text`).
+        text_unit: tokens are words or bytes (see `mnemoscope.tasks.masked_text`), or those of a byte-pair encoding that
+            is learned from the training split (`mnemoscope.tasks.subword_text`; needs the package `tokenizers`).
         vocab_size: tokens in units of words, at least 4; None: 2000, or as many as the training split has. Must be None
-            in units of bytes, which are 258.
+            in units of bytes, which are 258. Of "bpe" at least 258; None: 2000.
         text_length: tokens of one text, at least 2.
         n_storage: S, texts of an episode, at least 1.
         n_retrieval: R, masked copies, at least 1.
@@ -136,6 +141,11 @@ class MaskedWordsConfig:
                 "MaskedWordsConfig.vocab_size: must be at least 4 (two words, the unknown one, mask), got "
                 f"{self.vocab_size}; nearest valid: 4"
             )
+        if self.text_unit == "bpe" and self.vocab_size is not None and self.vocab_size < FEWEST_TOKENS:
+            raise ValueError(
+                f"MaskedWordsConfig.vocab_size: must be at least {FEWEST_TOKENS} in units of 'bpe' (bytes, mask, "
+                f"padding), got {self.vocab_size}; nearest valid: {FEWEST_TOKENS}"
+            )
 
 
 @final
@@ -151,22 +161,23 @@ class MaskedWords:
     def __init__(self, config: MaskedWordsConfig) -> None:
         self.config = config
         self._data = story_text() if config.corpus == "stories" else corpus_bytes(config.corpus).tobytes()
-        self._text: MaskedText = (
-            byte_text(self._data) if config.text_unit == "byte" else word_text(self._data.decode(), config.vocab_size)
-        )
-        self._spans = split_spans(self._text.tokens.size)
+        self._text: MaskedText = _read(self._data, config)
+        self._spans = self._text.spans or split_spans(self._text.tokens.size)
         self._check_long_enough()
         self.vocab_size: int = len(self._text.names)
         self.length: int = (config.n_storage + config.n_retrieval) * config.text_length
         self.reset_at: int = config.n_storage * config.text_length
         """Where retrieval begins."""
-        self.chance_loss: float = self._word_entropy()
-        """Entropy, in nats, of the first token of a word of the training split that can be masked.
+        self._check_has_words()
+        chance, memoryless = losses_of_counting(self._text, *self._spans["train"])
+        self.chance_loss: float = chance
+        """Entropy, in nats, of what is scored of the words of the training split that can be masked: first tokens.
 
-        What a predictor reaches that knows how frequent words are and sees no context.
+        What a predictor reaches that knows how frequent words are and sees no context. With "bpe" all tokens of words
+        are scored.
         """
-        self.memoryless_loss: float = self.chance_loss
-        """The present token is the mask, always."""
+        self.memoryless_loss: float = memoryless
+        """The same, since the present token is always the mask; with "bpe" it may be the token before."""
         self.floor_loss: float = 0.0
         """Every answer stands in its episode.
 
@@ -215,7 +226,7 @@ class MaskedWords:
         return fit_baselines(self._text, self._spans["train"], self._spans[split])
 
     def words(self, tokens: Sequence[int]) -> list[str]:
-        """Words, or bytes as characters; [mask] for what is to be filled in."""
+        """Words, or bytes as characters, or parts of words; [mask] for what is to be filled in."""
         return [self._text.names[token] for token in tokens]
 
     def n_sequences(self, split: Split) -> int:
@@ -229,7 +240,8 @@ class MaskedWords:
         if self.config.corpus in EMBEDDED:
             versions["python"] = platform.python_version()
         digest = hashlib.sha256(self._data).hexdigest()
-        return {"name": self.config.corpus, "bytes": len(self._data), "sha256": digest, **versions}
+        about = {"name": self.config.corpus, "bytes": len(self._data), "sha256": digest}
+        return {**about, **versions, **self._text.about}
 
     def _windows(self, rng: np.random.Generator, n: int, split: Split) -> NDArray[np.int64]:
         """Where in the corpus the tokens of `n` windows stand that do not overlap, shape (n, text_length)."""
@@ -264,18 +276,16 @@ class MaskedWords:
             "distance": distance,
             "item": np.repeat(item, length, axis=1),
             "load": np.full_like(source, n),
-            "query": np.cumsum(asked, axis=1) - 1,
+            "query": np.cumsum(masked.inputs.reshape(size, -1) == self._text.mask, axis=1) - 1,
         }
         return {name: np.where(asked, values.reshape(size, -1), -1) for name, values in known.items()}
 
-    def _word_entropy(self) -> float:
-        words = words_after(self._text, *self._spans["train"])[1]
-        if not words.size:
+    def _check_has_words(self) -> None:
+        if not words_after(self._text, *self._spans["train"])[1].size:
             raise ValueError(
                 f"MaskedWords: the training split of corpus {self.config.corpus!r} must have a word to mask, got none "
                 f"among {self._spans['train'][1]} tokens; use another corpus"
             )
-        return unigram_entropy(words.astype(np.uint32))
 
     def _n_windows(self, split: Split) -> int:
         """Windows of a split that do not overlap, wherever their grid begins."""
@@ -295,11 +305,22 @@ class MaskedWords:
 
     def _check_long_enough(self) -> None:
         n_tokens, config = self._text.tokens.size, self.config
-        fewest = HELD_OUT * config.n_storage * config.text_length
-        if n_tokens < fewest:
-            most = n_tokens // (HELD_OUT * config.n_storage)
+        held_out = min(stop - start for split, (start, stop) in self._spans.items() if split != "train")
+        fewest, most = HELD_OUT * config.n_storage * config.text_length, held_out // config.n_storage
+        if most < config.text_length:
+            got = f"{n_tokens}, {held_out} in one of these" if n_tokens >= fewest else f"{n_tokens}"
             raise ValueError(
                 f"MaskedWords: corpus {config.corpus!r} must have at least {HELD_OUT} * n_storage * text_length = "
-                f"{fewest} tokens, so that the validation and test splits hold an episode, got {n_tokens}; use a "
+                f"{fewest} tokens, so that the validation and test splits hold an episode, got {got}; use a "
                 f"longer corpus, a smaller n_storage{f', or text_length <= {most}' if most >= 2 else ''}"
             )
+
+
+def _read(data: bytes, config: MaskedWordsConfig) -> MaskedText:
+    match config.text_unit:
+        case "word":
+            return word_text(data.decode(), config.vocab_size)
+        case "byte":
+            return byte_text(data)
+        case "bpe":
+            return bpe_text(data, config.vocab_size)

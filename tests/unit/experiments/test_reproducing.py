@@ -20,6 +20,7 @@ from mnemoscope.experiments.reproducing import (
     reproduce,
     table,
 )
+from mnemoscope.experiments.reproduction_page import reproduction_of
 from mnemoscope.runs import read_record
 
 
@@ -89,6 +90,26 @@ def test_the_table_by_hand(tmp_path: Path):
         "sum of eyes of seed 1 must be at least 7, at most 12, is 6",
         "sum of eyes of seed 2 must be at least 7, at most 12, is 14",
     ]
+
+
+def test_an_interval_over_the_seeds_decides_where_no_size_is_published(tmp_path: Path):
+    """Student's t at two degrees of freedom: 4.303 standard errors."""
+    above = Claim(figure="sum", what="sum of eyes", least=5.0, by_interval=True)
+    assert above.bar == "at least 5 (interval over seeds)"
+    for sums, low, high, met in (
+        ((9.0, 10.0, 11.0), "7.516", "12.48", True),
+        ((6.0, 10.0, 14.0), "0.06345", "19.94", False),
+    ):
+        experiment, _ = dice(list(sums))
+        found = reproduce(experiment, 3, "small", tmp_path / low, quiet)
+        assert above.is_met([result.figures for result in found]) is met
+        assert table([above], found)[1][-1] == f"{'yes' if met else 'no'} ({low} to {high})"
+        broken = [] if met else [f"sum of eyes must be at least 5 (interval over seeds), is {low} to {high}"]
+        assert failures([above], found) == broken
+        (claim,) = reproduction_of(replace(experiment, claims=[above]), "small", found, 3, "x").claims
+        assert (claim.holding, claim.holds) == (3, met)
+    (one,) = failures([above], found[:1])
+    assert one.endswith("is of one seed, which has no interval")
 
 
 def test_finished_seeds_are_not_repeated(tmp_path: Path):

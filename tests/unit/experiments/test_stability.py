@@ -35,7 +35,7 @@ def test_adamw_alone_is_adamw():
     task = ModularArithmetic(ModularArithmeticConfig(modulus=11, train_fraction=0.6, split_seed=3))
     found = learned(settings, 1, 3)
     assert learned(settings, 1, 3) == found
-    assert replace(found, collapsed=()) == Curve(**_by_hand(task, seed=3))
+    assert replace(found, collapsed=(), dimension=()) == Curve(**_by_hand(task, seed=3))
     assert learned(settings, 1, 4) != found
     decayed = replace(settings, weight_decays=(0.0, 1.0))
     assert learned(decayed, 1, 3) != found

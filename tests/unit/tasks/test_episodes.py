@@ -7,7 +7,7 @@ import pytest
 
 from mnemoscope.contracts.batch import IGNORE, Batch
 from mnemoscope.tasks import CuedRecall, CuedRecallConfig, MaskedWords, MaskedWordsConfig, Mqar, MqarConfig
-from mnemoscope.tasks.episodes import Episode, Episodic, accuracy, accuracy_gain, memory_use
+from mnemoscope.tasks.episodes import Episode, Episodic, accuracy, accuracy_gain, memory_use, n_answers
 
 
 def column(*tokens):
@@ -123,3 +123,16 @@ def test_the_standard_error_is_the_spread_over_repetitions():
 def test_accuracy_refuses(predictions, targets, complaint):
     with pytest.raises(ValueError, match=complaint):
         accuracy(predictions, targets)
+
+
+def test_an_answer_of_several_tokens_is_one_score_by_hand():
+    """Three answers in the first row, of two, one and two tokens, and one of three in the second."""
+    targets = np.array([[-100, 1, 2, 3, -100, 4, 5], [6, 7, 8, -100, -100, -100, -100]])
+    query = np.array([[-1, 0, 0, 1, -1, 2, 2], [0, 0, 0, -1, -1, -1, -1]])
+    said = np.array([[9, 1, 2, 9, 9, 4, 9], [6, 7, 8, 9, 9, 9, 9]])
+    assert n_answers(targets, query) == 4
+    use = memory_use(targets, memory=said, reset=np.zeros_like(said), wrong=targets, query=query)
+    assert (use.memory.mean, use.reset.mean, use.wrong.mean) == (2 / 4, 0, 1)
+    assert use.utility.n_scored == 4
+    by_token = memory_use(targets, memory=said, reset=np.zeros_like(said), wrong=targets)
+    assert by_token.memory.mean == 6 / 8

@@ -202,7 +202,7 @@ def test_words_and_manifest():
     ("options", "complaint"),
     [
         ({"corpus": ""}, "corpus: must be 'stories', 'prose', 'code' or a path, got ''"),
-        ({"text_unit": "char"}, "text_unit: must be 'word' or 'byte', got 'char'; nearest valid: 'word'"),
+        ({"text_unit": "char"}, "text_unit: must be 'word' or 'byte' or 'bpe', got 'char'; nearest valid: 'word'"),
         ({"order": "random"}, "order: must be 'shuffled' or 'stored', got 'random'; nearest valid: 'shuffled'"),
         ({"text_length": 1}, "text_length: must be at least 2, got 1; nearest valid: 2"),
         ({"n_storage": 0}, "n_storage: must be at least 1, got 0; nearest valid: 1"),

@@ -1,7 +1,7 @@
 """What the guide says of each row of its decision framework, and what this project found, with where that is written.
 
 A figure stands here only with its source: `results/` and `LOG.md` of this project, or "pilot" for measurements made
-once, on one seed, before the project began. Where nothing was measured, that is said.
+once, on one seed, before the project began. Where nothing was measured, that is said, with what would measure it.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,9 @@ _WRITES = (
     f"a memory written under no gradient recalls .812 where one written with it recalls .996, at the same capacity and "
     f"steps (reproduce detached-writes, {_CPU}): see first whether the write has a gradient"
 )
-_UNMEASURED = "not measured here"
+_TEXT = "reproduce atlas-text, results/2026-11-22-atlas-text-cpu.md"
+_RISE = 'LOG.md, "What it took for a memory to recall masked words"'
+_UNMEASURED = "not measured here; mnemoscope"
 
 SAID: Mapping[int, Said] = {
     1: Said(
@@ -54,15 +56,30 @@ SAID: Mapping[int, Said] = {
         "gave nothing (held-out accuracy .192 with it, .192 after a reset)",
     ),
     6: Said("gates below 10 %: the memory is bypassed, raise the floors", _PILOT_GATE),
-    7: Said("gates above 90 %: the model relies on its memory too much; no change is given", _UNMEASURED),
+    7: Said(
+        "gates above 90 %: the model relies on its memory too much; no change is given",
+        f"{_UNMEASURED} train atlas-tiny --set gate_floor.storage_floor=0.5 tries a lower one",
+    ),
     8: Said(
         "accuracy stays with healthy gates: it does not learn when to use the memory; longer phase 1, higher floor",
         _WRITES,
     ),
     9: Said("the loss decreases steadily: it learns", "says nothing of a memory: models without one learn too"),
-    10: Said("the loss increases: potential instability", _UNMEASURED),
-    11: Said("the loss is flat: another learning rate, or longer training", _UNMEASURED),
-    12: Said("80 to 30 % over 10,000 steps after accuracy rose: grokking, go on", _UNMEASURED),
+    10: Said(
+        "the loss increases: potential instability",
+        "look at the memory's own step before the learning rate: a step of .1 with momentum .9 ended at 1e20 to NaN "
+        "for most chunks and windows; (1 - momentum) / (2 chunk window), the default start, stayed bounded for every "
+        'combination tried (LOG.md, "A constant step size blows test-time memories up")',
+    ),
+    11: Said(
+        "the loss is flat: another learning rate, or longer training",
+        "longer first: accuracy on masked words stayed where it was for about 300 steps and then rose within 100, one "
+        f"seed ({_RISE})",
+    ),
+    12: Said(
+        "80 to 30 % over 10,000 steps after accuracy rose: grokking, go on",
+        f"{_UNMEASURED} reproduce grokking-tasks follows networks that grok",
+    ),
     13: Said(
         "78 to 0.4 % within 1,500 steps before accuracy rose: collapse",
         f"full PerpGrad falls to .07 of the width within 150 steps and its accuracy still climbs to .19 ({_COLLAPSE}): "
@@ -78,15 +95,22 @@ SAID: Mapping[int, Said] = {
         "modular addition is generalised with PerpGrad by epoch 100 to 150, with AdamW alone not by epoch 300 "
         f"(reproduce perpgrad, {_CPU})",
     ),
-    16: Said("memory_magnitude flat: the memory is inactive; raise init_eta, lower init_alpha", _UNMEASURED),
+    16: Said(
+        "memory_magnitude flat: the memory is inactive; raise init_eta, lower init_alpha",
+        f"{_UNMEASURED} reproduce write-sweeps changes step and retention one by one",
+    ),
     17: Said(
         "init_alpha near 1 retains, .9 responds; init_eta higher learns faster; poly_degree is more expressive",
         "in the guide's code these only start: nothing trains them; init_eta acts at half its value there",
     ),
     18: Said(
-        "more storage_samples store more, more retrieval_samples practise more, a reset isolates episodes", _UNMEASURED
+        "more storage_samples store more, more retrieval_samples practise more, a reset isolates episodes",
+        "more than the memory holds is no help: with five texts of 64 words, 320 writes into 64 x 64, the utility was "
+        ".006 after 300 steps and -.002 after 450 (two standard errors .004), with two of 32 words and 128 channels "
+        f".23 after 400; masks, batch and retention differed too, one seed ({_RISE}). Resets: mnemoscope reproduce "
+        "atlas-trials",
     ),
-    19: Said("num_masks 8 if accuracy struggles", _UNMEASURED),
+    19: Said("num_masks 8 if accuracy struggles", f"{_UNMEASURED} reproduce atlas-trials has it as fewer-masks"),
     20: Said(
         "retrieval_loss_weight 10 presses harder, 2 shows whether the memory is used unforced",
         f"a weight cannot teach what has no gradient; {_WRITES}",
@@ -96,13 +120,21 @@ SAID: Mapping[int, Said] = {
         "StableMax costs accuracy on held-out prose (.106 for .276, tied), PerpGrad 0.5 hardly (.266) "
         f"({_COLLAPSE}); weight decay on language was not measured",
     ),
-    22: Said("a small weight decay (.01) after grokking may generalise better; untried there", _UNMEASURED),
+    22: Said(
+        "a small weight decay (.01) after grokking may generalise better; untried there",
+        f"{_UNMEASURED} reproduce atlas-trials has it as small-weight-decay, from the first step",
+    ),
     23: Said(
         "for mathematics: weight decay .1, StableMax, PerpGrad from .5",
         "PerpGrad of strength 1 generalises modular addition, .75 and below do not within 300 epochs; weight decay 1 "
         f"does by epoch 600 to 650 (reproduce perpgrad-strength, weight-decay, {_CPU})",
     ),
-    24: Said("plateaus ended after 13,000 steps, up to 50,000; change one small thing, finish runs", _UNMEASURED),
+    24: Said(
+        "plateaus ended after 13,000 steps, up to 50,000; change one small thing, finish runs",
+        "a plateau of about 300 steps ended within 100, and where a run of 400 stood depended on when: utility .144, "
+        f".222, .036 in three seeds ({_TEXT}). It ends where something is to be found: with the memory over-full it "
+        f"had not after 450 ({_RISE})",
+    ),
     25: Said(
         "isolate variables: tests of PerpGrad had StableMax on all along",
         f"apart they differ: StableMax collapses the head, PerpGrad the tied embedding for a while ({_COLLAPSE})",

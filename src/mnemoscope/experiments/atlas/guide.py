@@ -8,8 +8,9 @@
                metrics as they are computed there beside ours
 
 Source: r3d91ll/Todd_Atlas, from the atlas specification (1.2 to 1.6). Differs, in both: RMS norms, rotary positions in
-place of learned ones, no dropout, words of the text as tokens; a step has all batches of its episode, whose texts are
-read as one sequence; floors act in training alone. In the compat mode an evaluation begins with an empty memory.
+place of learned ones, no dropout, as tokens words of the text or, with tokenizer "bpe", an encoding that is learned
+from it; a step has all batches of its episode, whose texts are read as one sequence; floors act in training alone. In
+the compat mode an evaluation begins with an empty memory.
 """
 
 from collections.abc import Mapping
@@ -30,6 +31,9 @@ from mnemoscope.training.remedies import GateFloor
 
 DEFAULT_TEXT = "code"
 """The longest of the embedded texts."""
+
+BPE = "bpe"
+"""The tokenizer that is not words."""
 
 HARD_CODED = (0.8, 0.3)
 """Floors of the public code in storage and in retrieval."""
@@ -129,6 +133,7 @@ def _model(values: Mapping[str, Value], compat: bool) -> StackConfig:
 def _task(values: Mapping[str, Value], compat: bool) -> MaskedWordsConfig:
     return MaskedWordsConfig(
         corpus=str(values.get("dataset_path", DEFAULT_TEXT)),
+        text_unit="bpe" if values.get("tokenizer") == BPE else "word",
         vocab_size=_count(values, "vocab_size"),
         text_length=_count(values, "max_seq_len"),
         n_storage=_count(values, "storage_samples"),

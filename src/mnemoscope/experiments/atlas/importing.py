@@ -22,6 +22,7 @@ from mnemoscope.experiments.atlas.guide import guide_recipe
 from mnemoscope.experiments.atlas.keys import KEYS, PUBLIC_DEFAULTS, SURROUNDINGS, Value, require_value, shown
 from mnemoscope.runs.atomic import write_text
 from mnemoscope.training import Recipe
+from mnemoscope.training.remedies import GateFloor
 
 SECTIONS = ("model", "training", "episodic", "monitoring", "data")
 
@@ -34,11 +35,13 @@ class Imported:
         recipe: that it makes.
         notes: key, value and what it does here: those of the file in its order.
         defaults: the same of keys that the file leaves out, and whose value is not what it seems.
+        warnings: what does nothing only because of the values beside it.
     """
 
     recipe: Recipe
     notes: tuple[tuple[str, str, str], ...]
     defaults: tuple[tuple[str, str, str], ...]
+    warnings: tuple[str, ...] = ()
 
 
 def import_guide(file: Path, *, compat: bool = False, corpus: str | None = None) -> Imported:
@@ -76,7 +79,18 @@ def import_guide(file: Path, *, compat: bool = False, corpus: str | None = None)
         (f"{KEYS[key].section}.{key}", shown(value), "left out: the public code's own")
         for key, value in left_out.items()
     )
-    return Imported(recipe=recipe, notes=tuple(notes), defaults=defaults)
+    return Imported(recipe=recipe, notes=tuple(notes), defaults=defaults, warnings=() if compat else _warnings(recipe))
+
+
+def _warnings(recipe: Recipe) -> tuple[str, ...]:
+    """Of floors that stand in the recipe and never act."""
+    idle = (each for each in recipe.remedies if isinstance(each, GateFloor) and each.phases_are_idle)
+    return tuple(
+        f"floors of the phases ({', '.join(f'{floor:g}' for floor in each.floors)}) change nothing, with their steps: "
+        f"a step stores (storage_gate_target {each.storage_floor:g}) and retrieves (retrieval_gate_floor "
+        f"{each.retrieval_floor:g}), and the higher floor acts; lower either of these to have phases"
+        for each in idle
+    )
 
 
 def write_recipe(recipe: Recipe, file: Path) -> None:

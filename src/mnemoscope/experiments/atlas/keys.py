@@ -62,19 +62,24 @@ def _start(guide: float, here: str, compat: str) -> Key:
     return Key(section="model", takes="open share", guide=guide, here=f"{here}; trained", compat=stays)
 
 
+_MODE_FLOORS = "storage_gate_target or retrieval_gate_floor"
+"""A step does nothing but store and retrieve, and the higher floor acts."""
+
+
 def _phase_floor(guide: float, phase: str) -> Key:
     return Key(
         section="episodic",
         takes="floor",
         guide=guide,
-        here=f"floor of the raw gate in the {phase} phase",
+        here=f"floor of the raw gate in the {phase} phase, where it is above {_MODE_FLOORS}",
         compat="never applied: the public code trains in its storage and retrieval modes only",
     )
 
 
 def _phase_steps(guide: int, here: str) -> Key:
     unused = "changes only floors that are never applied"
-    return Key(section="episodic", takes="count", guide=guide, here=here, compat=unused)
+    acts = f"{here}; its floor acts where it is above {_MODE_FLOORS}"
+    return Key(section="episodic", takes="count", guide=guide, here=acts, compat=unused)
 
 
 def _mode_floor(guide: float, doing: str) -> Key:
@@ -89,7 +94,12 @@ KEYS: Mapping[str, Key] = {
     "n_layers": Key(section="model", takes="count", guide=4, here="blocks, a memory beside attention in each"),
     "n_heads": Key(section="model", takes="count", guide=4, here="heads of the attention"),
     "d_ff": Key(section="model", takes="count", guide=1024, here="width of the feed-forward part"),
-    "vocab_size": Key(section="model", takes="count", guide=32_000, here="tokens: the most frequent words of the text"),
+    "vocab_size": Key(
+        section="model",
+        takes="count",
+        guide=32_000,
+        here="tokens: the most frequent words of the text, or of its encoding with tokenizer: bpe",
+    ),
     "max_seq_len": Key(
         section="model",
         takes="count",
@@ -214,6 +224,13 @@ KEYS: Mapping[str, Key] = {
         guide=None,
         here="the text: a UTF-8 file or a folder of them, or 'prose' or 'code'",
     ),
+    "tokenizer": Key(
+        section="data",
+        takes="text",
+        guide=None,
+        here="'bpe': vocab_size tokens of byte-pair encoding, learned from the text's training split; any other name "
+        "is not read, and the tokens are words of the text",
+    ),
 }
 """In the order of the guide's files."""
 
@@ -246,7 +263,6 @@ SURROUNDINGS: Mapping[str, str] = {
     "monitoring.grokking.circular_fit_target": "nothing is stopped or judged by it",
     "monitoring.grokking.effective_dim_ratio_target": "nothing is stopped or judged by it",
     "data.max_seq_len": "model.max_seq_len says it",
-    "data.tokenizer": "words of the text are the tokens",
     "data.num_workers": "batches are drawn in the training's process",
     "data.prefetch_factor": "batches are drawn in the training's process",
     "data.pin_memory": "batches are drawn in the training's process",

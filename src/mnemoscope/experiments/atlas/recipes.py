@@ -38,14 +38,15 @@ TINY: Mapping[str, Value] = {
     "batch_size": 8,
     "log_interval": 25,
     "checkpoint_interval": 150,
-    "metrics_interval": 150,
+    "metrics_interval": 25,
     "num_masks": 6,
     "phase1_steps": 90,
     "phase2_steps": 120,
     "reset_memory_between_episodes": True,
     "dataset_path": "prose",
 }
-"""Phases are the same parts of the run as the guide's 3,000 and 4,000 steps are of 10,000."""
+"""Phases are the same parts of the run as the guide's 3,000 and 4,000 steps are of 10,000; twelve evaluations, since
+the phase of a training needs ten and a trend six."""
 
 COMPAT_OFF: Mapping[str, Value] = {"use_stablemax": False, "use_orthogonal_grad": False}
 """What the guide's own good runs say of them; left out, the public code has both on."""

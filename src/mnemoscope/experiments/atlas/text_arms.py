@@ -4,9 +4,12 @@
     compat-slow                                the same at a fifth of the learning rate, which `base` was searched at
     none, clamp, affine, penalty; -detached    the guide's floors in each way, the write with a gradient and without
     tied, untied; -stablemax, -perpgrad        loss and projection by themselves and together, and half the projection
-    option-a ...                               the guide's own trials (`trials`), against "affine"
+    carry                                      "affine" whose memory is carried from episode to episode, the guide's way
+    phases                                     the floors of the guide's phases alone, none of storage and retrieval
+    option-a ...                               the guide's own trials (`trials`), against "affine", which resets
 
-The arms of the second line, and the trials, have the guide's floors, whatever the base has. Those of the third draw
+The arms of the second line, and the trials, have the guide's floors, whatever the base has; "longer-phase1" has those
+of "phases", since beside the guide's other floors no phase acts. Those of the third draw
 embedding and head as small as the guide's model does (0.02), since a large start hides what is learned in what was
 drawn, and project every tensor, as its code does.
 """
@@ -58,6 +61,9 @@ _NO_FLOORS = (
     "gate_floor.floor_mode=affine",
 )
 _AFFINE = (*_GUIDES_FLOORS, "gate_floor.floor_mode=affine")
+_PHASES = (*_AFFINE, "gate_floor.storage_floor=0", "gate_floor.retrieval_floor=0")
+IN_PHASES = ("longer-phase1",)
+"""Trials of the guide that are about its phases."""
 DETACHED = ("omega.detach_write=true", "lesson.detach_write=true")
 """Written under no gradient, and cut off between storage and retrieval."""
 
@@ -97,7 +103,9 @@ ARMS: Mapping[str, TextArm] = {
         for head, sets_of_head in HEADS.items()
         for cell, (title, sets) in CELLS.items()
     },
-    **{name: TextArm(title=name, sets=_AFFINE, presets=(name,)) for name in PRESETS},
+    "carry": TextArm(title="affine floors, carried", sets=(*_AFFINE, "lesson.between=carry")),
+    "phases": TextArm(title="floors in phases alone", sets=_PHASES),
+    **{name: TextArm(title=name, sets=_PHASES if name in IN_PHASES else _AFFINE, presets=(name,)) for name in PRESETS},
 }
 SHARED = ("base", "affine")
 

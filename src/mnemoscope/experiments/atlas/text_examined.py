@@ -1,19 +1,27 @@
 """The examination applied to ATLAS on text: is the memory load-bearing, how far back, and does a remedy change it?
 
 The runs are those of `atlas-floors` and `atlas-trials` (their run directories get `verdicts.json` and a report): the
-base, the public code's computation, the guide's floors, and these with its options A and B. All memories together:
+base, the public code's computation, the guide's floors, these with the memory carried on, and options A and B. All
+memories together:
 
     verdict     of the examination, on the words that are asked for
     effect      loss gained when they say the best constant instead (nats a masked word)
     share       of what all memories and attentions are worth
     horizon     fewest tokens of history, of those tried, with which no memory loses the margin
+    change      of options A and B: effect less that of their control, the floors alone, and the same carried on
+
+A word that is asked for stands 32, 64 or 96 tokens back, and windows end between these. The interval of a change adds
+the variances of two examinations of the same sequences, as if they were apart; over seeds it is that of their mean. The
+gate is examined without its floors, as it is after the training: of "compat" too, whose utility with them is in
+`atlas-text`.
 
 No source has verdicts of these; they are questions. That a memory is used at all is the guide's claim.
 
 Source: the verdicts are this project's; the training, the Atlas tuning guide.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +29,7 @@ from mnemoscope.examination import Budget
 from mnemoscope.experiments.atlas.text_arms import ARMS, recipe_of
 from mnemoscope.experiments.atlas.text_runs import RUNS
 from mnemoscope.experiments.atlas.text_studies import SMALLER, TextStudy
+from mnemoscope.experiments.atlas.trials import PRESETS
 from mnemoscope.experiments.examining import Choice, examine_subject, keep
 from mnemoscope.experiments.held_out import Data
 from mnemoscope.experiments.mosaics.examined import BEARS, curve_of, horizon_of
@@ -33,7 +42,9 @@ from mnemoscope.runs.reproduction import TextTable
 from mnemoscope.training import Recipe
 
 NAME = "atlas-examined"
-NAMES = ("base", "compat", "affine", "option-a", "option-b")
+NAMES = ("base", "compat", "affine", "carry", "option-a", "option-b")
+CONTROLLED: Mapping[str, str] = {"option-a": "affine", "option-b": "carry"}
+"""Remedies, and what they are held against."""
 BATCH = 16
 """Sequences that are evaluated at once."""
 
@@ -53,7 +64,7 @@ class AtlasExamined:
     study: TextStudy = field(default_factory=lambda: replace(SMALLER, arms=NAMES))
     n_calibration: int = 48
     n_test: int = 48
-    windows: tuple[int, ...] = (4, 16, 48, 96)
+    windows: tuple[int, ...] = (16, 48, 80, 112)
     fit_steps: int = 60
 
     def on(self, corpora: Sequence[str]) -> "AtlasExamined":
@@ -91,6 +102,12 @@ def examined(settings: AtlasExamined, seed: int, out: Path) -> Measured:
         figures |= {f"{name}: {what}": value for what, value in figures_of(examination).items()}
         series |= {f"{name}: window": list(curve), f"{name}: loss": list(curve.values())}
         texts |= {f"{name}: {column}": words for column, words in _units(examination).items()}
+    figures |= {
+        f"{name}: {what}": value
+        for name, control in CONTROLLED.items()
+        if {name, control} <= {*study.arms}
+        for what, value in change(figures, name, control).items()
+    }
     return Measured(figures=figures, series=series, texts=texts)
 
 
@@ -106,15 +123,23 @@ def _examination(settings: AtlasExamined, recipe: Recipe, seed: int, out: Path) 
 def figures_of(examination: Examination) -> dict[str, float]:
     """Of all memories together, and how far back the one looks that looks farthest."""
     together = all_memories(examination)
-    share = examination.memories_share
+    share, effect = examination.memories_share, together.effects["read"]["optimal_constant"]
     return {
         "bears": float((together.verdict or "").startswith(BEARS)),
-        "effect": together.effects["read"]["optimal_constant"].value,
+        "effect": effect.value,
+        "effect_half": (effect.high - effect.low) / 2,
         "share": float("nan") if share is None else share.value,
         "horizon": horizon_of(examination.sites, examination.margin),
         "loss": examination.base_loss.value,
         "margin": examination.margin,
     }
+
+
+def change(figures: Mapping[str, float], name: str, control: str) -> dict[str, float]:
+    """What a remedy adds to the effect of the memories, and half of its interval."""
+    halves = [figures[f"{each}: effect_half"] for each in (name, control)]
+    added = figures[f"{name}: effect"] - figures[f"{control}: effect"]
+    return {"change": added, "change_half": math.hypot(*halves)}
 
 
 def _units(examination: Examination) -> dict[str, list[str]]:
@@ -128,8 +153,22 @@ def _units(examination: Examination) -> dict[str, list[str]]:
 
 
 def verdicts(settings: AtlasExamined, found: Sequence[Result]) -> list[TextTable]:
-    """Every memory of every arm, with its verdict in each seed."""
-    return [_table(name, found) for name in settings.study.arms]
+    """What the remedies change, then every memory of every arm, with its verdict in each seed."""
+    changed = [name for name in CONTROLLED if f"{name}: change" in found[0].figures]
+    rows = [[name, CONTROLLED[name], *(_interval(name, each) for each in found)] for name in changed]
+    changes = TextTable(
+        title="What the remedies change",
+        caption="Effect of all memories together less that of the control with the same seed (nats a masked word), "
+        "with its interval over the test sequences.",
+        columns=["Remedy", "Control", *(f"Change, seed {each.seed}" for each in found)],
+        rows=rows,
+    )
+    return [*([changes] if rows else []), *(_table(name, found) for name in settings.study.arms)]
+
+
+def _interval(name: str, result: Result) -> str:
+    value, half = (result.figures[f"{name}: {what}"] for what in ("change", "change_half"))
+    return f"{value:+.3f} [{value - half:+.3f}, {value + half:+.3f}]"
 
 
 def _table(name: str, found: Sequence[Result]) -> TextTable:
@@ -158,7 +197,17 @@ def _claims() -> tuple[Claim, ...]:
         published = "the memory is used" if figure == "bears" else "-"
         return Claim(figure=f"{name}: {figure}", what=f"{name}: {_ASKED[figure]}", published=published, least=bar)
 
-    return tuple(asked(name, figure) for name in NAMES for figure in _ASKED)
+    changes = (
+        Claim(
+            figure=f"{name}: change",
+            what=f"{name}: change in effect (nats a masked word)",
+            published=PRESETS[name].why,
+            least=0.0,
+            by_interval=True,
+        )
+        for name in CONTROLLED
+    )
+    return (*changes, *(asked(name, figure) for name in NAMES for figure in _ASKED))
 
 
 ATLAS_EXAMINED = Experiment(

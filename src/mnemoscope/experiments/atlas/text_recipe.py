@@ -66,8 +66,13 @@ MEMORY: tuple[str, ...] = (
     "omega.initial_step_size=0.4",
 )
 
+EVALUATIONS, EVALUATIONS_OF_MANY = 4, 20
+"""While a study trains; of studies of one layer, in which the step counts at which the memory begins to be used."""
+
 OBSERVED = ("raw_gate", "softmax_collapse", "gradient_weight_cosine", "effective_dimension", AS_PUBLISHED)
 """What is measured while it trains: not the memories, of which every token would have one."""
+WITH_PHASE = (*OBSERVED, "grokking_phase")
+"""And the phase, which needs ten evaluations."""
 
 IN_STEPS = ("warmup_steps", "phase1_steps", "phase2_steps", "log_interval", "metrics_interval", "checkpoint_interval")
 
@@ -82,6 +87,7 @@ class TextRecipe:
         memory: settings of the memory `omega`, which the compat mode has not.
         eval_words: answers of each split in an evaluation while it trains.
         evaluations: while it trains, at least 1.
+        observed: metrics of the training.
 
     Raises:
         ValueError: no evaluation, or nothing said of a value that is counted in steps.
@@ -91,7 +97,8 @@ class TextRecipe:
     both: tuple[str, ...] = BOTH
     memory: tuple[str, ...] = MEMORY
     eval_words: int = 2000
-    evaluations: int = 4
+    evaluations: int = EVALUATIONS
+    observed: tuple[str, ...] = OBSERVED
 
     def __post_init__(self) -> None:
         if self.evaluations < 1:
@@ -118,7 +125,7 @@ class TextRecipe:
         train = replace(
             made.train,
             eval_every=max(1, made.train.steps // self.evaluations),
-            metrics=MetricsConfig(every=int(values["metrics_interval"]), names=OBSERVED, detail=False),
+            metrics=MetricsConfig(every=int(values["metrics_interval"]), names=self.observed, detail=False),
             threads=1,
         )
         return replace(made, name="base", lesson=replace(made.lesson, eval_words=self.eval_words), train=train)

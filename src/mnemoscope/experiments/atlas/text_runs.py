@@ -15,14 +15,14 @@ split, which neither the training nor the choice of a recipe has seen:
     cosine                                of gradient and weights, mean over the training
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
-
+from mnemoscope.contracts.devices import Device
 from mnemoscope.experiments.kept_arms import kept_arm
 from mnemoscope.experiments.reproducing import Measured
 from mnemoscope.experiments.shared_runs import run_folder, trained
@@ -69,7 +69,7 @@ class ArmSettings:
     sha256: str
 
 
-def measured_arm(out: Path, recipe: Recipe, n_words: int, sha256: str, seed: int) -> Measured:
+def measured_arm(out: Path, recipe: Recipe, n_words: int, sha256: str, seed: int, device: Device = "cpu") -> Measured:
     """Train an arm, or take what is there, and measure it on at least `n_words` masked words of the test split.
 
     Args:
@@ -78,18 +78,19 @@ def measured_arm(out: Path, recipe: Recipe, n_words: int, sha256: str, seed: int
         n_words: of the test.
         sha256: of the text.
         seed: of the training.
+        device: where it is trained and tested, if that is not done yet; figures that are kept do not depend on it.
 
     Raises:
-        ValueError: the folders hold another recipe, or a text too short.
+        ValueError: the folders hold another recipe, a text too short, or no such device is here.
         KeyboardInterrupt: a signal stopped the training; it goes on next time.
     """
     settings = ArmSettings(recipe=asdict(recipe), n_words=n_words, sha256=sha256)
-    found = kept_arm(out / ARMS, recipe.name, settings, seed, lambda: _measure(out, recipe, n_words, seed))
+    found = kept_arm(out / ARMS, recipe.name, settings, seed, lambda: _measure(out, recipe, n_words, seed, device))
     return Measured(figures=found.figures, series=found.series)
 
 
-def _measure(out: Path, recipe: Recipe, n_words: int, seed: int) -> Measured:
-    run = trained(out, RUNS, recipe, seed)
+def _measure(out: Path, recipe: Recipe, n_words: int, seed: int, device: Device) -> Measured:
+    run = trained(out, RUNS, recipe, seed, device)
     rows = RunDirectory(run_folder(out, RUNS, recipe.name, seed)).read_metrics()
     use = tested(run, n_words)
     series = curves(rows)
@@ -99,7 +100,8 @@ def _measure(out: Path, recipe: Recipe, n_words: int, seed: int) -> Measured:
 def tested(run: TrainedRun, n_words: int) -> MemoryUse:
     """What the memory of a trained model is worth on the test split; the same words for every model of a task."""
     lesson = Episodic(eval_words=n_words)
-    course = Course(model=run.model, task=run.task, config=run.recipe.train, device=torch.device("cpu"))
+    place = next(run.model.parameters()).device
+    course = Course(model=run.model, task=run.task, config=run.recipe.train, device=place)
     return lesson.begin(course).memory_use("test")
 
 
@@ -120,6 +122,16 @@ def curves(rows: Sequence[Row]) -> dict[str, Sequence[float]]:
     for name, metric in CURVES.items():
         found[name] = [float(row[metric] if metric in row else row[TIED]) for row in observed]
     return found | {name: _column(evaluated, figure) for name, figure in EVALUATED.items()}
+
+
+def onset(run: RunDirectory) -> float:
+    """The first evaluation whose utility is above two standard errors; infinite without any, NaN of a run not here."""
+    if not run.manifest_path.exists():
+        return math.nan
+    utility = EVALUATED["utility"]
+    rows = [row for row in run.read_metrics() if utility in row]
+    used = (float(row["step"]) for row in rows if float(row[utility]) > 2 * float(row[f"{utility}_se"]))
+    return next(used, math.inf)
 
 
 def gates_and_dimensions(series: Mapping[str, Sequence[float]]) -> dict[str, float]:

@@ -8,9 +8,14 @@ them names two values, and two say that a value is to be kept. Besides there are
 configurations that it recommends for language and for mathematics.
 
 A preset is about a recipe, not about the guide's numbers: what the guide counts in its own steps and texts (phase 1,
-storage samples, masks), and the inner step, which each memory measures in its own way, are multiplied as the guide
-multiplies them; everything else gets the guide's value. Weight decay "after grokking" is there from the first step,
-since a run has one weight decay. In the recipes "-compat" floors are refused: the public code never reads them.
+storage samples, masks), the inner step, which each memory measures in its own way, and what is forgotten, which one
+memory forgets per chunk and another per token, are multiplied as the guide multiplies them; everything else gets the
+guide's value. Weight decay "after grokking" is there from the first step, since a run has one weight decay. In the
+recipes "-compat" floors are refused: the public code never reads them.
+
+Some change nothing in some recipes (`changes_nothing`): what a recipe has already, and the phases of the floors where
+those of storage and retrieval are as high, since a step does nothing but store and retrieve. With the guide's own
+floors (.3, .1, .05 against .8 and .3) that is so from the first step to the last.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +31,7 @@ from mnemoscope.models.mixers import MixerConfig
 from mnemoscope.tasks import MaskedWordsConfig
 from mnemoscope.training import Recipe
 from mnemoscope.training.lessons import Episodic
-from mnemoscope.training.remedies import GateFloor
+from mnemoscope.training.remedies import GateFloor, Remedy
 
 PROJECTION_OFF: tuple[str, ...] = (
     "train.orthogonal_gradient=0",
@@ -35,6 +40,8 @@ PROJECTION_OFF: tuple[str, ...] = (
 )
 STEEPEST = 0.95
 """Where an inner step begins it must be below 1."""
+LEAST_RETAINED = 0.05
+"""Where a retention begins it must be above 0."""
 
 SEPARATOR = "+"
 """Between the name of a recipe and those of presets."""
@@ -49,23 +56,28 @@ class Preset:
         why: what it expects of it; its words where they are quoted.
         sets: settings as `--set` takes them, with names in braces that stand for numbers of the recipe, see `numbers`.
         sets_omega: those that `omega` needs besides.
+        here: what a user has to know of it here; empty for nothing.
     """
 
     says: str
     why: str
     sets: tuple[str, ...]
     sets_omega: tuple[str, ...] = ()
+    here: str = ""
 
 
 _LONGER_PHASE = ("gate_floor.switches=[{longer_phase1},{longer_phase2}]",)
 _HALF_FLOOR = ("gate_floor.retrieval_floor=0.5",)
 _HEAVIER = ("lesson.retrieval_weight=10",)
 _FASTER = ("*.initial_step_size={twice_step_size}",)
-_LOWER = ("*.initial_retention=0.95",)
+_LOWER = ("*.initial_retention={lower_retention}",)
 _RESET = ("lesson.between=reset",)
+_IDLE = "phases act only where the floors of storage or retrieval are lower"
 
 PRESETS: Mapping[str, Preset] = {
-    "longer-phase1": Preset(says="phase1_steps 3000 -> 10000", why="longer forced memory period", sets=_LONGER_PHASE),
+    "longer-phase1": Preset(
+        says="phase1_steps 3000 -> 10000", why="longer forced memory period", sets=_LONGER_PHASE, here=_IDLE
+    ),
     "higher-retrieval-floor": Preset(
         says="retrieval_gate_floor 0.30 -> 0.50", why="force more memory influence", sets=_HALF_FLOOR
     ),
@@ -73,6 +85,7 @@ PRESETS: Mapping[str, Preset] = {
         says="phase3_gate_floor stays 0.05",
         why="monitor if gates stay healthy",
         sets=("gate_floor.floors=[{floor1},{floor2},0.05]",),
+        here=_IDLE,
     ),
     "faster-memory": Preset(says="init_eta 0.1 -> 0.2", why="faster memory learning", sets=_FASTER),
     "fastest-memory": Preset(
@@ -84,6 +97,7 @@ PRESETS: Mapping[str, Preset] = {
         why="already reasonable",
         sets=("*.degree=2",),
         sets_omega=("omega.features=elementwise",),
+        here="of a recipe with plain keys it changes the feature map to the guide's",
     ),
     "more-storage": Preset(
         says="storage_samples 5 -> 10", why="store more before testing", sets=("task.n_storage={twice_storage}",)
@@ -101,12 +115,16 @@ PRESETS: Mapping[str, Preset] = {
         sets=("lesson.retrieval_weight=2",),
     ),
     "small-weight-decay": Preset(
-        says="weight_decay 0 -> 0.01", why="improve generalization after grokking", sets=("train.weight_decay=0.01",)
+        says="weight_decay 0 -> 0.01",
+        why="improve generalization after grokking",
+        sets=("train.weight_decay=0.01",),
+        here="from the first step",
     ),
     "option-a": Preset(
         says="retrieval_gate_floor 0.50, phase1_steps 10000, retrieval_loss_weight 10",
         why="force more memory usage",
         sets=(*_HALF_FLOOR, *_LONGER_PHASE, *_HEAVIER),
+        here=_IDLE,
     ),
     "option-b": Preset(
         says="init_eta 0.2, init_alpha 0.95, reset_memory_between_episodes true",
@@ -158,6 +176,24 @@ def _with_preset(recipe: Recipe, name: str) -> Recipe:
         raise ValueError(f"preset {name}: does not fit {recipe.name}: {error}") from error
 
 
+def changes_nothing(recipe: Recipe, changed: Recipe) -> bool:
+    """Whether two recipes train alike: equal but for their names, and for phases of floors that never act."""
+    one, other = (replace(each, name=recipe.name, remedies=_acting(each)) for each in (recipe, changed))
+    return one == other
+
+
+def _acting(recipe: Recipe) -> tuple[Remedy, ...]:
+    """Its remedies, without the phases of floors that are never reached in episodes."""
+    if not isinstance(recipe.lesson, Episodic):
+        return recipe.remedies
+    return tuple(
+        replace(each, floors=(0.0,), switches=(), unit="parts")
+        if isinstance(each, GateFloor) and each.phases_are_idle
+        else each
+        for each in recipe.remedies
+    )
+
+
 def numbers(recipe: Recipe) -> dict[str, float]:
     """What stands in braces in `Preset.sets`, as far as the recipe has it."""
     found, task = dict[str, float](), recipe.task
@@ -175,7 +211,17 @@ def numbers(recipe: Recipe) -> dict[str, float]:
         if step_size is None
         else {"twice_step_size": min(2 * step_size, STEEPEST), "thrice_step_size": min(3 * step_size, STEEPEST)}
     )
-    return found | steps
+    return found | steps | _retentions(recipe)
+
+
+def _retentions(recipe: Recipe) -> dict[str, float]:
+    """The guide's .99 to .95, .9 and nearer to 1, in what is forgotten: 5 times and 10 times as much, and a tenth."""
+    memory = _memory(recipe)
+    if memory is None or not (isinstance(memory, AtlasCompatConfig) or memory.retains):
+        return {}
+    lower, lowest, higher = (1 - times * (1 - memory.initial_retention) for times in (5, 10, 0.1))
+    least = min(LEAST_RETAINED, memory.initial_retention)
+    return {"lower_retention": max(lower, least), "lowest_retention": max(lowest, least), "higher_retention": higher}
 
 
 def _at(remedy: GateFloor, at: float) -> float:

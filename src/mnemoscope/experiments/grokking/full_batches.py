@@ -21,6 +21,7 @@ from mnemoscope.tasks import task_rng
 from mnemoscope.tasks.modular_arithmetic import ModularArithmetic, ModularArithmeticConfig
 from mnemoscope.tasks.sparse_parity import SparseParity, SparseParityConfig
 from mnemoscope.training.config import Loss
+from mnemoscope.training.metrics.effective_dimension import effective_dimension
 from mnemoscope.training.metrics.grokking_phase import CROSSED, FITTED, GrokkingPhase
 from mnemoscope.training.metrics.softmax_collapse import softmax_collapse
 from mnemoscope.training.objective import TOKENS
@@ -42,6 +43,8 @@ class Training:
         learning_rate: of AdamW, constant.
         betas: of AdamW.
         eps: of AdamW.
+        until_collapsed: share of training rows whose softmax has collapsed at which it ends before its epochs are over,
+            at the next test; None for never.
     """
 
     epochs: int
@@ -52,10 +55,13 @@ class Training:
     learning_rate: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
     eps: float = 1e-25
+    until_collapsed: float | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"Training.epochs: must be at least 1, got {self.epochs}; use 300")
+        if self.until_collapsed is not None and self.loss != "cross_entropy":
+            raise ValueError(f"Training.until_collapsed: is of cross-entropy, got {self.loss}; leave it out")
 
 
 class Table(NamedTuple):
@@ -71,13 +77,15 @@ class Table(NamedTuple):
 class Curve:
     """Accuracy on what was trained on and on all else at tested epochs, and the share of rows that collapsed.
 
-    Of other losses than cross-entropy the share is NaN: it would say nothing.
+    Of other losses than cross-entropy the share is NaN: it would say nothing. `dimension` is the effective dimension of
+    the first layer as a share of its width: of the embedding, where inputs are one-hot.
     """
 
     epochs: Sequence[int]
     train: Sequence[float]
     test: Sequence[float]
     collapsed: Sequence[float] = ()
+    dimension: Sequence[float] = ()
 
     def at(self, epoch: int, of: Sequence[float]) -> float:
         """A value at an epoch that was tested."""
@@ -136,7 +144,7 @@ def parity(n_bits: int, n_relevant: int, n_train: int, n_held_out: int, seed: in
 
 
 def fit(model: nn.Module, table: Table, training: Training, tested: Collection[int]) -> Curve:
-    """Train the model in place and test it after some epochs."""
+    """Train the model in place and test it after some epochs; its last test may be one of a collapse."""
     weights = list(model.parameters())
     optimiser = torch.optim.AdamW(
         weights,
@@ -146,7 +154,7 @@ def fit(model: nn.Module, table: Table, training: Training, tested: Collection[i
         weight_decay=training.weight_decay,
         fused=True,
     )
-    loss, rows = TOKENS[training.loss].loss, list[tuple[float, float, float]]()
+    loss, rows = TOKENS[training.loss].loss, dict[int, tuple[float, float, float, float]]()
     for epoch in range(1, training.epochs + 1):
         optimiser.zero_grad()
         loss(model(table.inputs).unsqueeze(1), table.targets.unsqueeze(1)).backward()
@@ -154,10 +162,11 @@ def fit(model: nn.Module, table: Table, training: Training, tested: Collection[i
             project_gradients(weights, training.orthogonal_gradient, rescale=training.rescale_gradient)
         optimiser.step()
         if epoch in tested:
-            rows.append(_tested(model, table, training.loss))
-    train, test, collapsed = zip(*rows, strict=True)
-    epochs = sorted(epoch for epoch in tested if 1 <= epoch <= training.epochs)
-    return Curve(epochs=epochs, train=list(train), test=list(test), collapsed=list(collapsed))
+            rows[epoch] = _tested(model, table, training.loss)
+            if training.until_collapsed is not None and rows[epoch][2] >= training.until_collapsed:
+                break
+    train, test, collapsed, dimension = (list(column) for column in zip(*rows.values(), strict=True))
+    return Curve(epochs=list(rows), train=train, test=test, collapsed=collapsed, dimension=dimension)
 
 
 def geometric(epochs: int, *others: int) -> list[int]:
@@ -170,12 +179,15 @@ def geometric(epochs: int, *others: int) -> list[int]:
 
 
 @torch.no_grad()
-def _tested(model: nn.Module, table: Table, loss: Loss) -> tuple[float, float, float]:
-    """Both accuracies, and the share of training rows whose softmax collapsed."""
+def _tested(model: nn.Module, table: Table, loss: Loss) -> tuple[float, float, float, float]:
+    """Both accuracies, the share of training rows whose softmax collapsed, and the first layer's dimension."""
     logits = model(table.inputs)
     collapse = softmax_collapse(logits, table.targets) if loss == "cross_entropy" else None
     held_out = _accuracy(model(table.held_inputs), table.held_targets)
-    return _accuracy(logits, table.targets), held_out, math.nan if collapse is None else collapse.share
+    collapsed = math.nan if collapse is None else collapse.share
+    first = next(layer for layer in model.modules() if isinstance(layer, nn.Linear))
+    dimension = effective_dimension(first.weight.T).share
+    return _accuracy(logits, table.targets), held_out, collapsed, dimension
 
 
 def _accuracy(logits: Float[Tensor, "n outputs"], targets: Int[Tensor, "n"]) -> float:

@@ -25,18 +25,29 @@ from mnemoscope.experiments.kept_arms import kept_arm
 from mnemoscope.experiments.reproducing import Measured
 
 FOLDER = "grokking-arms"
+PARTS = ("train", "test", "collapsed", "dimension")
+"""Of a curve, beside its epochs."""
+
+COLLAPSED = 0.5
+"""Share of rows without any gradient, at which a training on cross-entropy has said what it can: it ends there, since
+what is claimed of it are maxima and the epoch of this share, and what follows is known to diverge (a pilot)."""
+GUIDE = "the guide's"
+_GUIDES = Training(epochs=3_000, loss="stablemax", weight_decay=0.1, orthogonal_gradient=0.5, betas=(0.9, 0.999))
+"""What the Atlas tuning guide recommends for mathematics, on the language tasks of which it was tried alone."""
 
 ADDITION: Mapping[str, Training] = {
-    "AdamW": Training(epochs=12_000, betas=(0.9, 0.999)),
+    "AdamW": Training(epochs=12_000, betas=(0.9, 0.999), until_collapsed=COLLAPSED),
     "weight decay 1": Training(epochs=2_000, weight_decay=1.0),
     "PerpGrad": Training(epochs=300, orthogonal_gradient=1.0, rescale_gradient=True),
     "StableMax": Training(epochs=20_000, loss="stablemax", betas=(0.9, 0.999)),
+    GUIDE: _GUIDES,
 }
 PARITY: Mapping[str, Training] = {
     "AdamW": Training(epochs=3_000),
     "weight decay 1": Training(epochs=3_000, weight_decay=1.0),
     "PerpGrad": Training(epochs=3_000, orthogonal_gradient=1.0, rescale_gradient=True),
     "StableMax": Training(epochs=3_000, loss="stablemax", betas=(0.9, 0.999)),
+    GUIDE: _GUIDES,
 }
 
 
@@ -103,19 +114,17 @@ def kept_curve(out: Path, name: str, settings: ArmSettings, seed: int) -> Curve:
     """
     kept = kept_arm(out / FOLDER, name, settings, seed, lambda: _measured(settings, seed))
     epochs = [round(epoch) for epoch in kept.series["epoch"]]
-    train, test, collapsed = (kept.series[part] for part in ("train", "test", "collapsed"))
-    return Curve(epochs=epochs, train=train, test=test, collapsed=collapsed)
+    return Curve(epochs=epochs, **{part: kept.series[part] for part in PARTS})
 
 
 def folder_name(table: str, way: str) -> str:
     """Of a training: "addition-weight-decay-1"."""
-    return f"{table}-{way}".lower().replace(" ", "-")
+    return f"{table}-{way}".lower().replace(" ", "-").replace("'", "")
 
 
 def curve_series(name: str, curve: Curve) -> dict[str, Sequence[float]]:
     """What is drawn of a training."""
-    parts = {"epoch": curve.epochs, "train": curve.train, "test": curve.test, "collapsed": curve.collapsed}
-    return {f"{name}: {part}": values for part, values in parts.items()}
+    return {f"{name}: {part}": values for part, values in _parts(curve).items()}
 
 
 def _measured(settings: ArmSettings, seed: int) -> Measured:
@@ -123,5 +132,9 @@ def _measured(settings: ArmSettings, seed: int) -> Measured:
     n_outputs = int(table.targets.max()) + 1
     model = network(table.inputs.shape[1], settings.width, n_outputs, seed)
     curve = fit(model, table, settings.training, geometric(settings.training.epochs, *settings.marks))
-    series = {"epoch": curve.epochs, "train": curve.train, "test": curve.test, "collapsed": curve.collapsed}
-    return Measured(figures={"fitted": curve.fitted_at, "test": curve.test[-1]}, series=series)
+    return Measured(figures={"fitted": curve.fitted_at, "test": curve.test[-1]}, series=_parts(curve))
+
+
+def _parts(curve: Curve) -> dict[str, Sequence[float]]:
+    lines = (curve.train, curve.test, curve.collapsed, curve.dimension)
+    return {"epoch": curve.epochs, **dict(zip(PARTS, lines, strict=True))}

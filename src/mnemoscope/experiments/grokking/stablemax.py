@@ -7,7 +7,8 @@ right class has all of the probability and nothing is left to learn from ("softm
 larger logits and never rounds to one: it goes on, and finds the rule slowly.
 
 Source: Prieto et al. 2025 (arXiv 2501.04697), which trains p = 113 for 80,000 epochs; the figures for p = 59, a pilot
-of this project. What differs: the smaller table, 20,000 epochs, and StableMax in float32 in a form that does not round.
+of this project. What differs: the smaller table, 20,000 epochs, StableMax in float32 in a form that does not round, and
+cross-entropy that ends once half of the rows have collapsed.
 """
 
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from pathlib import Path
 from mnemoscope.experiments.grokking.full_batches import PRIETO, Training
 from mnemoscope.experiments.grokking.shared import (
     ADDITION,
+    COLLAPSED,
     AdditionTable,
     ArmSettings,
     curve_series,
@@ -25,7 +27,7 @@ from mnemoscope.experiments.grokking.shared import (
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot
 
 MARKS = (2_000, 4_000, 8_000, 12_000, 16_000, 20_000)
-FOUND, RISING, NOT_FOUND, COLLAPSED = 0.40, 0.01, 0.02, 0.5
+FOUND, RISING, NOT_FOUND = 0.40, 0.01, 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +99,7 @@ STABLEMAX_GROKKING = Experiment(
         Claim(figure="stablemax train", what="StableMax: train accuracy at epoch 20,000"),
         Claim(
             figure="control",
-            what="cross-entropy: largest test accuracy within 12,000 epochs",
+            what="cross-entropy: largest test accuracy until half of the rows have collapsed, or in 12,000 epochs",
             published="0.003 (pilot)",
             most=NOT_FOUND,
         ),

@@ -4,6 +4,7 @@
     A0       the bank, as it is            A5    one slot: a constant behind the gate
     A1, A2   spread, orthogonal slots      A6    one slot without a gate
     A3-k     reads of the k best slots     A7    slots as they were drawn
+    A0b      slots that look at one another and at the tokens before they are read (`bidirectional` alone trains it)
 
 All arms of a seed see the same windows in the same order, and those of one shape start from the same weights.
 """
@@ -31,7 +32,7 @@ from mnemoscope.training.remedies import (
 )
 
 FOLDER = "parallax-runs"
-Arm: TypeAlias = Literal["bare", "A0", "A1", "A2", "A3-1", "A3-4", "A3-8", "A4", "A5", "A6", "A7"]
+Arm: TypeAlias = Literal["bare", "A0", "A1", "A2", "A3-1", "A3-4", "A3-8", "A4", "A5", "A6", "A7", "A0b"]
 
 TITLES: Mapping[Arm, str] = {
     "bare": "cortex alone",
@@ -45,8 +46,11 @@ TITLES: Mapping[Arm, str] = {
     "A5": "one slot",
     "A6": "one slot, no gate",
     "A7": "bank of fixed random slots",
+    "A0b": "bank whose slots look at the tokens",
 }
-ARMS: tuple[Arm, ...] = tuple(TITLES)
+LOOKING: Arm = "A0b"
+ARMS: tuple[Arm, ...] = tuple(arm for arm in TITLES if arm != LOOKING)
+"""Of the collapse experiment."""
 TOP_K: Mapping[Arm, int] = {"A3-1": 1, "A3-4": 4, "A3-8": 8}
 FIXES: Mapping[Arm, Remedy] = {
     "A1": NegativeControlDiversity(),
@@ -100,7 +104,12 @@ class CortexStudy:
         if arm == "bare":
             return None
         constant = arm in ("A5", "A6")
-        return EnergyBankConfig(n_slots=1 if constant else self.n_slots, gated=arm != "A6", fixed=arm == "A7")
+        return EnergyBankConfig(
+            n_slots=1 if constant else self.n_slots,
+            gated=arm != "A6",
+            fixed=arm == "A7",
+            bidirectional=arm == LOOKING,
+        )
 
     def recipe(self, arm: Arm) -> Recipe:
         """One training."""

@@ -2,7 +2,7 @@
 
     OUT/parallax-arms/prose-A0/arm-0.json          losses of the arm, and what its bank looks like
     OUT/parallax-arms/prose-deleted/arm-0.json     slots deleted from the bank
-    OUT/parallax-arms/prose-gates/arm-0.json       gates exchanged between the bank and a spread one
+    OUT/parallax-arms/prose-gates/arm-0.json       gates exchanged between banks
     OUT/parallax-arms/prose-verdict/arm-0.json     verdict and fold of the bank
 
 A question is asked of the run directories of the arms, which are trained first where they are not there yet.
@@ -36,7 +36,7 @@ from mnemoscope.experiments.parallax.changed import (
     with_gate_of,
     without_slots,
 )
-from mnemoscope.experiments.parallax.collapse_claims import CONSTANT_BIAS, DELETED
+from mnemoscope.experiments.parallax.collapse_claims import CONSTANT_BIAS, DELETED, GATES
 from mnemoscope.experiments.parallax.watched import PREFIX, Looked, bank_of, look
 from mnemoscope.experiments.reproducing import Measured
 from mnemoscope.experiments.subjects import of_run
@@ -82,14 +82,17 @@ def of_arm(cortex: CortexStudy, arm: Arm, seed: int, out: Path) -> ArmResult:
     return kept_arm(out / ANSWERS, _named(cortex, arm), cortex, seed, lambda: _arm(cortex, arm, seed, out))
 
 
-def of_deletion(cortex: CortexStudy, seed: int, out: Path) -> ArmResult:
-    """What deleting shares of the slots of A0 costs."""
-    return kept_arm(out / ANSWERS, _named(cortex, "deleted"), cortex, seed, lambda: _deleted(cortex, seed, out))
+def of_deletion(cortex: CortexStudy, seed: int, out: Path, arm: Arm = "A0") -> ArmResult:
+    """What deleting shares of the slots of an arm costs: "deleted_SHARE" of A0, "ARM_deleted_SHARE" of others."""
+    before = "" if arm == "A0" else f"{arm}_"
+    name = _named(cortex, f"{before}deleted".replace("_", "-"))
+    return kept_arm(out / ANSWERS, name, cortex, seed, lambda: _deleted(cortex, arm, before, seed, out))
 
 
-def of_gates(cortex: CortexStudy, seed: int, out: Path) -> ArmResult:
-    """What it costs A0 and A1 to have the gate of the other, and how much farther from the states A1 speaks."""
-    return kept_arm(out / ANSWERS, _named(cortex, "gates"), cortex, seed, lambda: _exchanged(cortex, seed, out))
+def of_gates(settings: CollapseStudy, seed: int, out: Path) -> ArmResult:
+    """What it costs a bank to have the gate of another arm, for all of `GATES` whose arms there are."""
+    name = _named(settings.cortex, "gates")
+    return kept_arm(out / ANSWERS, name, settings, seed, lambda: _exchanged(settings, seed, out))
 
 
 def of_verdict(settings: CollapseStudy, seed: int, out: Path) -> tuple[str, ArmResult]:
@@ -144,27 +147,23 @@ def _arm(cortex: CortexStudy, arm: Arm, seed: int, out: Path) -> Measured:
     return Measured(figures=figures, series=curves(run_folder(out, cortex.recipe(arm), seed), arm))
 
 
-def _deleted(cortex: CortexStudy, seed: int, out: Path) -> Measured:
-    model, windows = _model(cortex, "A0", seed, out), _test(cortex)
+def _deleted(cortex: CortexStudy, arm: Arm, before: str, seed: int, out: Path) -> Measured:
+    model, windows = _model(cortex, arm, seed, out), _test(cortex)
     generator, whole = torch.Generator().manual_seed(seed), losses(model, windows)
     figures = {
-        f"deleted_{share:.0%}": float((losses(without_slots(model, share, generator), windows) - whole).mean())
+        f"{before}deleted_{share:.0%}": float((losses(without_slots(model, share, generator), windows) - whole).mean())
         for share in DELETED
     }
     return Measured(figures=figures)
 
 
-def _exchanged(cortex: CortexStudy, seed: int, out: Path) -> Measured:
-    bank, spread = (_model(cortex, arm, seed, out) for arm in ("A0", "A1"))
-    windows = _test(cortex)
-    figures = {
-        f"{name}_with_gate_of_{other}": float(
-            (losses(with_gate_of(model, giver), windows) - losses(model, windows)).mean()
-        )
-        for name, model, other, giver in (("A0", bank, "A1", spread), ("A1", spread, "A0", bank))
-    }
-    far, near = (look(model, windows[0][:N_LOOKED]).distance for model in (spread, bank))
-    return Measured(figures=figures | {"distance_gained": far - near})
+def _exchanged(settings: CollapseStudy, seed: int, out: Path) -> Measured:
+    cortex, windows, figures = settings.cortex, _test(settings.cortex), dict[str, float]()
+    for pair in (pair for pair in GATES if {*pair} <= {*settings.arms}):
+        bank, giver = (_model(cortex, arm, seed, out) for arm in pair)
+        cost = losses(with_gate_of(bank, giver), windows) - losses(bank, windows)
+        figures["{}_with_gate_of_{}".format(*pair)] = float(cost.mean())
+    return Measured(figures=figures)
 
 
 def _judged(run: Path, settings: CollapseStudy) -> Measured:

@@ -14,7 +14,9 @@ moves, and after how many steps every token has settled to a thousandth.
 
 Source: the Parallax notes, which say that the loop of v3 is a contraction perturbed by raw attention, and that K was
 used gradually on synthetic recall; equations and sizes are not public. Bounds: a ratio above q, an exponent above
-log q, or two ends would break the certificate; that recall must rise with K is the notes' "gradually".
+log q, or two ends would break the certificate; that recall must rise with K is the notes' "gradually". Directions are
+judged by the interval of the mean over seeds. That the longest loop recalls 0.1 more than what has no memory of the
+sequence, and that the shortest leaves 0.02 to gain, is presupposed, and the sizes of both are ours.
 """
 
 import math
@@ -51,7 +53,8 @@ Which: TypeAlias = Literal["recall", "text"]
 TASKS: tuple[Which, ...] = ("recall", "text")
 TOLERANCE = 1e-3
 N_LOOKED = 4
-BANK = "bank"
+BANK, SLOT = "bank", "slot"
+LEARNED, CEILING = 0.1, 0.98
 RECALL = MqarConfig(vocab_size=32, length=32, n_pairs=4, power_a=1.0)
 
 
@@ -99,11 +102,16 @@ class BridgeStudy:
         workspaces = {f"workspace_{k}": ExpertWorkspaceConfig(n_iterations=k) for k in self.iterations}
         return {
             BANK: EnergyBankConfig(n_slots=self.n_slots),
-            "slot": EnergyBankConfig(n_slots=1),
+            SLOT: EnergyBankConfig(n_slots=1),
             "accumulator": LogAccumulatorConfig(),
             "accumulator_loop": LogAccumulatorConfig(compress="loop"),
             **workspaces,
         }
+
+    @property
+    def shortest(self) -> str:
+        """The arm whose loop has fewest steps."""
+        return f"workspace_{min(self.iterations)}"
 
     @property
     def longest(self) -> str:
@@ -236,8 +244,9 @@ def settling(
 def _compared(settings: BridgeStudy, figures: Mapping[str, float]) -> dict[str, float]:
     """Gains over the bank; what more steps of the loop bring; how equal the parameters are."""
     arms, wanted = settings.arms, figures[f"{BANK}_parameters"]
-    fewest, most = (f"workspace_{k(settings.iterations)}" for k in (min, max))
-    rest = [arm for arm in arms if arm not in (BANK, "slot")]
+    fewest, most = settings.shortest, settings.longest
+    constant = min(figures[f"{arm}_text"] for arm in (BANK, SLOT))
+    rest = [arm for arm in arms if arm not in (BANK, SLOT)]
     best = max(rest, key=lambda arm: figures[f"{arm}_recall"])
     return {
         "unequal": max(abs(figures[f"{arm}_parameters"] / wanted - 1) for arm in arms),
@@ -245,8 +254,9 @@ def _compared(settings: BridgeStudy, figures: Mapping[str, float]) -> dict[str, 
         "text_by_K": figures[f"{fewest}_text"] - figures[f"{most}_text"],
         "recall_gain": figures[f"{best}_recall"] - figures[f"{BANK}_recall"],
         "slot_recall_gain": figures["slot_recall"] - figures[f"{BANK}_recall"],
-        "accumulator_text_gain": figures[f"{BANK}_text"] - figures["accumulator_text"],
-        "workspace_text_gain": figures[f"{BANK}_text"] - figures[f"{most}_text"],
+        "loop_recall_gain": figures[f"{most}_recall"] - max(figures[f"{arm}_recall"] for arm in (BANK, SLOT)),
+        "accumulator_text_gain": constant - figures["accumulator_text"],
+        "workspace_text_gain": constant - figures[f"{most}_text"],
     }
 
 
@@ -260,19 +270,34 @@ def _claims(settings: BridgeStudy) -> tuple[Claim, ...]:
             figure="recall_by_K",
             what="recall of the longest loop over that of the shortest",
             published="K is used gradually: above 0",
-            least=1e-6,
+            least=0.0,
+            by_interval=True,
+        ),
+        Claim(
+            figure="loop_recall_gain",
+            what="recall of the longest loop over that of the better of bank and one slot",
+            published="recall is learned; ours: 0.1",
+            least=LEARNED,
+        ),
+        Claim(
+            figure=f"{settings.shortest}_recall",
+            what="accuracy of recall of the shortest loop",
+            published="room for more; ours: 0.98",
+            most=CEILING,
         ),
         Claim(
             figure="workspace_text_gain",
-            what="loss of text: bank over the longest loop (nats a byte)",
+            what="loss of text: the better of bank and one slot over the longest loop (nats a byte)",
             published="the bank's place is better filled: above 0",
-            least=1e-6,
+            least=0.0,
+            by_interval=True,
         ),
         Claim(
             figure="accumulator_text_gain",
-            what="loss of text: bank over the accumulator (nats a byte)",
+            what="loss of text: the better of bank and one slot over the accumulator (nats a byte)",
             published="the bank's place is better filled: above 0",
-            least=1e-6,
+            least=0.0,
+            by_interval=True,
         ),
     )
     shown = {
@@ -288,7 +313,9 @@ def _claims(settings: BridgeStudy) -> tuple[Claim, ...]:
     of_arms = {
         f"{arm}_{what}": f"{arm.replace('_', ' ')}: {title}" for what, title in titles.items() for arm in settings.arms
     }
-    return (*tested, *(Claim(figure=figure, what=what) for figure, what in (shown | of_arms).items()))
+    judged = {claim.figure for claim in tested}
+    rest = {figure: what for figure, what in (shown | of_arms).items() if figure not in judged}
+    return (*tested, *(Claim(figure=figure, what=what) for figure, what in rest.items()))
 
 
 def _plots(settings: BridgeStudy) -> tuple[Plot, ...]:

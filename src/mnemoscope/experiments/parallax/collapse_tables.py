@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
 
 from mnemoscope.experiments.parallax.arms import TITLES, Arm
 from mnemoscope.experiments.parallax.collapse_claims import DIVERSE
-from mnemoscope.experiments.reproducing import Result
+from mnemoscope.experiments.reproducing import LEAST_FOR_INTERVAL, Result
+from mnemoscope.experiments.trials.acceptance import over_seeds
 from mnemoscope.runs.reproduction import TextTable
 
 COLUMNS: Mapping[str, str] = {
@@ -23,8 +23,6 @@ COLUMNS: Mapping[str, str] = {
     "gate": "Gate",
 }
 """Of the table of arms, by the figure."""
-
-N_RESAMPLES = 10_000
 
 
 def arms_table(arms: Sequence[Arm], found: Sequence[Result]) -> TextTable:
@@ -53,38 +51,29 @@ def _mean(values: Sequence[float | None]) -> str:
 
 
 def over_seeds_table(arms: Sequence[Arm], found: Sequence[Result]) -> TextTable:
-    """The correlation over arms and seeds with its interval; verdicts."""
+    """The correlation over arms, its mean over seeds with its interval; verdicts."""
     arms = [arm for arm in DIVERSE if arm in arms]
-    x = np.array([[1 - result.figures[f"{arm}_cosine"] for arm in arms] for result in found])
-    y = np.array([[-result.figures[f"{arm}_over_A0"] for arm in arms] for result in found])
-    value, low, high = pooled_correlation(x, y)
+    correlations = [result.figures["correlation"] for result in found if "correlation" in result.figures]
     verdicts = ", ".join(f"{result.texts['verdict'][0]} (seed {result.seed})" for result in found)
     return TextTable(
         title="Diversity against benefit, and the verdict",
-        caption=f"Correlation over the arms {', '.join(arms)}, each figure less its seed's mean; seeds are drawn with "
-        "replacement for the interval (95 %).",
+        caption=f"Correlation over the arms {', '.join(arms)} within each seed; the mean over seeds with Student's t "
+        "interval (95 %), which decides.",
         columns=["What", "Value"],
         rows=[
-            ["correlation of diversity (1 - cosine) with benefit", f"{value:.3f} [{low:.3f}, {high:.3f}]"],
+            ["correlation of diversity (1 - cosine) with benefit", _with_interval(correlations)],
             ["verdict of the bank of A0", verdicts],
         ],
     )
 
 
+def _with_interval(values: Sequence[float]) -> str:
+    if len(values) < LEAST_FOR_INTERVAL:
+        return ", ".join(f"{value:.3f}" for value in values) or "-"
+    mean = over_seeds(values)
+    return f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+
+
 def correlation(x: Sequence[float], y: Sequence[float]) -> float:
     """Pearson's; 0 where either does not vary."""
     return float(np.corrcoef(x, y)[0, 1]) if np.std(x) > 0 and np.std(y) > 0 else 0.0
-
-
-def pooled_correlation(x: Float[np.ndarray, "s a"], y: Float[np.ndarray, "s a"]) -> tuple[float, float, float]:
-    """Within seeds, over all arms, and its bootstrap interval over seeds (95 %)."""
-    x, y = (part - part.mean(1, keepdims=True) for part in (x, y))
-    drawn = np.random.default_rng(0).integers(len(x), size=(N_RESAMPLES, len(x)))
-    products, squares_x, squares_y = ((a * b).sum(1) for a, b in ((x, y), (x, x), (y, y)))
-
-    def of(rows: np.ndarray) -> np.ndarray:
-        scale = np.sqrt(squares_x[rows].sum(-1) * squares_y[rows].sum(-1))
-        return products[rows].sum(-1) / np.where(scale > 0, scale, 1.0)
-
-    low, high = np.quantile(of(drawn), [0.025, 0.975])
-    return float(of(np.arange(len(x)))), float(low), float(high)

@@ -130,10 +130,10 @@ def kind_of(queries: Float[Tensor, "q d"], slots: Float[Tensor, "m d"], inverse_
 
 
 def maps(settings: PhaseStudy, series: Series) -> Sequence[HeatMap]:
-    """The phase picture; the line is between the columns below 1 and those above."""
+    """The phase picture of a seed, for kinds have no mean; the line is between the columns below 1 and those above."""
     return [
         HeatMap(
-            title="Where the energy leads: 0 uniform, 1 winner-take-all, 2 diverse (mean over seeds)",
+            title="Where the energy leads: 0 uniform, 1 winner-take-all, 2 diverse",
             rows=[f"start at {scale:g}" for scale in settings.scales],
             columns=[f"{sharp:g}".lstrip("0") for sharp in settings.sharpness],
             values=[list(series[f"scale {scale:g}"]) for scale in settings.scales],
@@ -171,5 +171,6 @@ PARALLAX_PHASE = Experiment(
     claims=CLAIMS,
     sizes={"small": PhaseStudy()},
     measure=phase,
-    heat_maps=maps,
+    minutes={"small": 0.06},
+    seed_heat_maps=maps,
 )

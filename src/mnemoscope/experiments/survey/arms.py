@@ -22,12 +22,16 @@ from mnemoscope.experiments.trained.truth import held_out_losses
 from mnemoscope.models import StackConfig, VectorsConfig, parse_layout
 from mnemoscope.runs import Examination, RunDirectory
 from mnemoscope.runs.examination import SiteRecord
-from mnemoscope.tasks import MqarConfig, Task, TaskConfig
+from mnemoscope.tasks import MqarConfig, Split, Task, TaskConfig
 from mnemoscope.training import Recipe, TrainConfig, TrainedRun
 from mnemoscope.training.metrics import MetricsConfig
 from mnemoscope.training.remedies import Remedy
 
 RUNS = "survey-runs"
+BEATS = 0.1
+"""Nats below a bigram that say that a network reads more of a text than the last token."""
+CEILING = 0.98
+"""Accuracy above which a network leaves no room to be better."""
 BATCH = 64
 """Sequences that are evaluated at once."""
 
@@ -115,9 +119,14 @@ def folder_of(out: Path, recipe: Recipe, seed: int) -> Path:
 
 def held_out(task: Task, n_test: int, at_once: int = BATCH) -> list[Batch]:
     """The same sequences of the test split at every call, in batches of one size; as many as there are, if fewer."""
-    there = task.n_sequences("test")
-    n_sequences = n_test if there is None else min(n_test, there)
-    return drawn(task, "test", n_sequences, min(at_once, n_sequences), 0)
+    return drawn_from(task, "test", n_test, at_once)
+
+
+def drawn_from(task: Task, split: Split, n: int, at_once: int = BATCH) -> list[Batch]:
+    """The same of any split that is held out."""
+    there = task.n_sequences(split)
+    n_sequences = n if there is None else min(n, there)
+    return drawn(task, split, n_sequences, min(at_once, n_sequences), 0)
 
 
 def score(run: TrainedRun, n_test: int) -> Score:
@@ -192,14 +201,22 @@ def all_memories(examination: Examination) -> SiteRecord:
 def use_of_memory(examination: Examination) -> dict[str, float]:
     """Of all memories together: "effect" (nats, best constant), "share" (of the headroom), "bears" (1: yes).
 
-    The share is 0 where there is no headroom to share.
+    "headroom" is the lower end of its interval, in nats; the share is NaN where that is not above 0.
     """
     site, share = all_memories(examination), examination.memories_share
+    headroom = examination.headroom.low
     return {
         "effect": site.effects["read"]["optimal_constant"].value,
-        "share": 0.0 if share is None else share.value,
+        "share": share.value if share is not None and headroom > 0 else float("nan"),
+        "headroom": headroom,
         "bears": float((site.verdict or "").startswith("load-bearing")),
     }
+
+
+def below_bigram(task: Task, losses: Iterable[float]) -> float:
+    """How far the worst of some losses on text is below what the last token alone tells (nats); NaN without a bound."""
+    bound = task.memoryless_loss
+    return float("nan") if bound is None else bound - max(losses)
 
 
 def with_prefix(name: str, figures: Mapping[str, float]) -> dict[str, float]:

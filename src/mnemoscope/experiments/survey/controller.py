@@ -55,7 +55,7 @@ class ControllerStudy:
 
     training: Training = field(default_factory=Training)
     examining: Examining = field(default_factory=Examining)
-    task: MqarConfig = field(default_factory=lambda: MqarConfig(vocab_size=16, length=12, n_pairs=3, power_a=1.0))
+    task: MqarConfig = field(default_factory=lambda: MqarConfig(vocab_size=16, length=12, n_pairs=2, power_a=1.0))
     widths: tuple[int, ...] = (8, 32, 128)
     n_slots: int = 16
     word: int = 32

@@ -5,10 +5,12 @@
     bandit     lengths drawn by a bandit that is rewarded by progress (Exp3.S)
     staged     the shortest first, then longer ones
 
-All are tested on the longest kind.
+All are tested on the longest kind. Two arms are compared in speed where at least one of them converged; the other then
+counts with half as much again as the steps there were.
 
 Known limits: an LSTM and at most eight vectors of two bits; bandits are slow learners, and the step size is ten times
-the published one, for a training of a thousand steps.
+the published one, for a training of some thousand steps. There are 4,000 of them because in one seed of 1,600 uniform
+lengths were still short of few errors after 1,440.
 
 Source: Graves et al. 2017 (arXiv 1704.03003): "in some cases halving the time"; of curricula that fail, the Parallax
 note. What differs: copying alone; the size.
@@ -94,6 +96,7 @@ def curriculum(settings: CurriculumStudy, seed: int, out: Path) -> Measured:
     figures |= {f"{name}: steps": number for name, number in steps.items()}
     compared = {
         "converged": max(one.converged for one in found.values()),
+        "bandit_converged": max(found[UNIFORM].converged, found[BANDIT].converged),
         "bandit_speed": steps[UNIFORM] / steps[BANDIT],
         "short_first": short_first(list(policy.values())),
         "curriculum_speed": steps[TARGET] / min(steps[name] for name in (UNIFORM, BANDIT, STAGED)),
@@ -113,12 +116,18 @@ def trainings(settings: CurriculumStudy) -> Sequence[Target]:
     return targets(recipes(settings).values())
 
 
-SMALL = CurriculumStudy(training=Training(d_model=32, mlp_ratio=0.0, steps=1600, learning_rate=1e-2))
+SMALL = CurriculumStudy(training=Training(d_model=32, mlp_ratio=0.0, steps=4000, learning_rate=1e-2))
 PAPER = CurriculumStudy(
     training=larger(Training(mlp_ratio=0.0)), n_bits=8, lengths=(2, 5, 10, 20, 40), width=512, eta=1e-3
 )
 CLAIMS = (
     Claim(figure="converged", what="does any arm converge (1: yes)", published="yes", least=1.0),
+    Claim(
+        figure="bandit_converged",
+        what="does one of uniform lengths and bandit converge (1: yes)",
+        published="yes",
+        least=1.0,
+    ),
     Claim(
         figure="bandit_speed",
         what="steps with uniform lengths, over those with the bandit",
@@ -177,7 +186,7 @@ STUDY = study(
             "bandit_speed": "in speed",
             "short_first": "in that it chooses short sequences first",
         },
-        requires=("converged",),
+        requires=("bandit_converged",),
         if_holds="Give it a range of lengths: `lesson=Bandit(arms=...)`; it costs one more forward pass a step.",
         if_not="Draw lengths uniformly: it is simpler, and was as good here.",
         elsewhere="Trainings of tens of thousands of steps, in which a bandit has time to learn.",

@@ -5,6 +5,9 @@ value. Since any part of a stored pair may be asked for, a look-up must leave th
 
     plain, masking, deallocation, sharpness, all      the machine as published, with one amendment, with all three
 
+What an amendment takes away is a part of the plain machine's errors: where these are few (0.1 a sequence), parts of
+them are noise, and the seed does not decide.
+
 Known limits: few pairs and a short training; errors of a machine that has not converged depend on how fast it learns.
 
 Source: Csordás & Schmidhuber 2019 (arXiv 1904.10278). What differs: its 43 % is of bAbI, which is not tried here; up to
@@ -18,7 +21,7 @@ from pathlib import Path
 from mnemoscope.experiments.planning import Target
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot
 from mnemoscope.experiments.survey.arms import Training, larger, targets
-from mnemoscope.experiments.survey.bits import all_learned, of_bits
+from mnemoscope.experiments.survey.bits import FEW, all_learned, of_bits
 from mnemoscope.experiments.survey.frame import Finding, study
 from mnemoscope.tasks import KeyValueConfig
 from mnemoscope.training import Recipe
@@ -103,6 +106,12 @@ CLAIMS = (
         least=0.5,
     ),
     Claim(
+        figure=f"{PLAIN}: errors",
+        what="bit errors a sequence of the plain machine; there must be some to take away",
+        published="16.7 % of the questions of bAbI; ours: not converged",
+        least=FEW,
+    ),
+    Claim(
         figure="masking_gain",
         what="part of the plain machine's errors that masks take away",
         published="43 % on bAbI",
@@ -122,7 +131,7 @@ CLAIMS = (
     ),
     Claim(figure="deallocation_gain", what="part of the errors that de-allocation takes away"),
     Claim(figure="sharpness_gain", what="part of the errors that sharper links take away"),
-    *(Claim(figure=f"{name}: errors", what=f"bit errors a sequence: {name}") for name in ARMS),
+    *(Claim(figure=f"{name}: errors", what=f"bit errors a sequence: {name}") for name in ARMS[1:]),
 )
 
 STUDY = study(
@@ -148,7 +157,7 @@ STUDY = study(
         claim="Masks on look-ups lower the errors of a DNC by 43 %",
         source="Csordás & Schmidhuber 2019 (arXiv 1904.10278), of bAbI",
         decided_by={"masking_gain": "with masks alone", "all_gain": "with all three amendments"},
-        requires=("learned",),
+        requires=("learned", f"{PLAIN}: errors"),
         if_holds="Switch masks on: `dnc(masking=True)`.",
         if_not="Masks alone are not enough on pairs: compare errors over several seeds before you keep them.",
         elsewhere="bAbI itself, at 256 slots and with five seeds; the project's own questions of that kind are `babi`.",
@@ -158,7 +167,7 @@ STUDY = study(
         claim="On key-value tasks it is masking that makes the difference, not de-allocation or sharper links",
         source="Csordás & Schmidhuber 2019 (arXiv 1904.10278), their controlled tasks",
         decided_by={"lead": "masks take away more than either of the others"},
-        requires=("learned",),
+        requires=("learned", f"{PLAIN}: errors"),
         if_holds="Try masks first; de-allocation and sharpness answer other failures (reused slots, long chains).",
         if_not="No amendment stands out on pairs: choose by the failure that an examination shows.",
         elsewhere="Up to 16 pairs, where slots are reused, and tasks of order, which sharper links are for.",

@@ -1,40 +1,55 @@
 """From which training length on does a state learn to forget, and does that length grow with the state?
 
 One block of Mamba-2 reads text in windows of T tokens, at several T and sizes of the state, always as many tokens in
-all. It is then read on for 4 T tokens. It forgets where both hold:
+all. It is then read on for 4 T tokens, and the same bytes are read afresh from the last multiple of T:
 
-    loss over (T, 4T]  <=  loss over (T/2, T] + 0.02 nats
-    in some head, less than half of the first token's write is left after T tokens
+    rise      loss of the bytes in the second halves of (T, 2T], (2T, 3T], (3T, 4T] when they are read on from the
+              start, less their loss when T/2 to T tokens are all that was read; more context can only help a memory
+              that forgets
+    left      of the head that forgets most, what remains of the first token's write after T tokens
 
-T_forget of a state is the shortest T that forgets; where none does it counts as twice the longest.
+It forgets where the rise is at most 0.02 nats. T_forget of a state is the shortest T that forgets; where none does it
+counts as twice the longest.
 
-Known limits: one block and bytes of text; loss by position is also lower where more context helps, which hides a small
-rise behind T. Head rates begin random, so that short half-lives may be there without being learned.
+Known limits: one block and bytes of code. The specification also asks that less than half of the first write be left
+in some head; untrained networks do that at every T (0.21 and less were seen), so that it decides nothing and is shown
+beside its value before training. A rise by position, as the source has it, mixes bytes that differ and is noise of up
+to 0.2 nats on as little text as this; hence the same bytes twice.
 
 Source: Chen et al. 2025, "Stuffed Mamba" (arXiv 2410.07145); the criterion, this project's specification of it. What
-differs: sizes, and text in place of passkeys for the length that can be retrieved.
+differs: sizes, the pairing, and text in place of passkeys for the length that can be retrieved.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from mnemoscope.contracts import Batch
 from mnemoscope.examination import NextTokenLoss
 from mnemoscope.examination.measures.state_dynamics import retention_product
 from mnemoscope.examination.subject.losses import score
 from mnemoscope.experiments.planning import Target
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot, Shown
-from mnemoscope.experiments.survey.arms import Training, held_out, larger, targets, trained
+from mnemoscope.experiments.survey.arms import (
+    BEATS,
+    Training,
+    below_bigram,
+    held_out,
+    larger,
+    targets,
+    trained,
+)
 from mnemoscope.experiments.survey.frame import Finding, study
 from mnemoscope.memories.parts import Scan
-from mnemoscope.models import Model
+from mnemoscope.models import Model, build_model
 from mnemoscope.tasks import TextConfig, build_task
-from mnemoscope.training import Recipe
+from mnemoscope.training import Recipe, TrainedRun
 
 BYTES = 256
 WORSE = 0.02
@@ -54,9 +69,9 @@ class ForgettingStudy:
     """
 
     training: Training = field(default_factory=Training)
-    lengths: tuple[int, ...] = (16, 32, 64, 128, 256)
+    lengths: tuple[int, ...] = (16, 64, 256)
     states: tuple[int, ...] = (4, 16, 64)
-    corpus: str = "prose"
+    corpus: str = "code"
 
     def recipe(self, state: int, length: int) -> Recipe:
         """One training."""
@@ -76,40 +91,74 @@ def recipes(settings: ForgettingStudy) -> list[Recipe]:
 def forgetting(settings: ForgettingStudy, seed: int, out: Path) -> Measured:
     """Which trainings forget, T_forget of every state, and the slope of T_forget over the state."""
     figures, series = dict[str, float](), dict[str, Sequence[float]]()
+    losses = list[float]()
     for state in settings.states:
         for length in settings.lengths:
-            model = trained(settings.training, settings.recipe(state, length), seed, out).model.eval()
-            rise, left, curve = beyond(model, settings, length)
+            run = trained(settings.training, settings.recipe(state, length), seed, out)
+            found = beyond(run.model.eval(), settings, length)
             name = f"{state} channels, T {length}"
-            forgets = float(rise <= WORSE and left < 0.5)
-            figures |= {f"{name}: rise": rise, f"{name}: left": left, f"{name}: forgets": forgets}
+            figures |= {f"{name}: rise": found.rise, f"{name}: left": found.left}
+            figures[f"{name}: forgets"] = float(found.rise <= WORSE)
+            figures[f"{name}: untrained left"] = beyond(_untrained(run, seed), settings, length).left
+            losses.append(found.fresh)
+            curve = found.curve
             series |= {f"{name}: tokens": [(i + 0.5) / 4 for i in range(len(curve))], f"{name}: loss": curve}
         forgotten = [length for length in settings.lengths if figures[f"{state} channels, T {length}: forgets"]]
         figures[f"{state} channels: T_forget"] = float(min(forgotten, default=2 * max(settings.lengths)))
     thresholds = [figures[f"{state} channels: T_forget"] for state in settings.states]
+    task = build_task(TextConfig(corpus=settings.corpus, length=min(settings.lengths)))
+    figures["below_bigram"] = below_bigram(task, losses)
     figures["slope"] = float(np.polyfit(settings.states, thresholds, 1)[0])
     figures["short_forgets"] = figures[f"{max(settings.states)} channels, T {min(settings.lengths)}: forgets"]
     figures["long_forgets"] = figures[f"{max(settings.states)} channels, T {max(settings.lengths)}: forgets"]
     return Measured(figures=figures, series=series)
 
 
+class Beyond(NamedTuple):
+    """Of one network at one length: see the module; `fresh` is the loss of the bytes read afresh."""
+
+    rise: float
+    left: float
+    fresh: float
+    curve: list[float]
+
+
 @torch.no_grad()
-def beyond(model: Model, settings: ForgettingStudy, length: int) -> tuple[float, float, list[float]]:
-    """How much the loss rises beyond T (nats), what is left of a first write at T, and the loss by quarters of T."""
+def beyond(model: Model, settings: ForgettingStudy, length: int) -> Beyond:
+    """What reading beyond T costs (nats), what is left of a first write at T, and the loss by quarters of T."""
     n_test = max(16, settings.training.n_test * settings.lengths[0] // length)
     task = build_task(TextConfig(corpus=settings.corpus, length=TIMES * length))
     batches = held_out(task, n_test, max(1, TOKENS_AT_ONCE // (TIMES * length)))
-    rows = list[torch.Tensor]()
-    lefts = list[float]()
+    read_on, afresh, lefts = list[Tensor](), list[Tensor](), list[float]()
     for batch in batches:
         with _retentions(model, length) as left:
-            scored = score(NextTokenLoss(), model, batch)
-        assert scored.per_token is not None
-        rows.append(scored.per_token.cpu())
+            read_on.append(_losses(model, batch))
         lefts += left
-    loss = torch.cat(rows).double().mean(0).numpy()
-    rise = loss[length:].mean() - loss[length // 2 : length].mean()
-    return float(rise), float(np.mean(lefts)), [float(part.mean()) for part in np.array_split(loss, 4 * TIMES)]
+        afresh.append(_losses(model, cut(batch, length)).view(read_on[-1].shape))
+    long, short = (torch.cat(part).double().unflatten(1, (TIMES, length)) for part in (read_on, afresh))
+    late = slice(length // 2, None)
+    fresh = short[:, 1:, late].mean()
+    return Beyond(
+        rise=float(long[:, 1:, late].mean() - fresh),
+        left=float(np.mean(lefts)),
+        fresh=float(fresh),
+        curve=[float(part.mean()) for part in np.array_split(long.flatten(1).mean(0).numpy(), 4 * TIMES)],
+    )
+
+
+def cut(batch: Batch, length: int) -> Batch:
+    """The same tokens in sequences of a length that divides theirs."""
+    return Batch(inputs=batch.inputs.reshape(-1, length), targets=batch.targets.reshape(-1, length))
+
+
+def _losses(model: Model, batch: Batch) -> Tensor:
+    scored = score(NextTokenLoss(), model, batch)
+    assert scored.per_token is not None
+    return scored.per_token.cpu()
+
+
+def _untrained(run: TrainedRun, seed: int) -> Model:
+    return build_model(run.recipe.model, seed).eval()
 
 
 @contextmanager
@@ -140,9 +189,19 @@ def claims_of(settings: ForgettingStudy) -> tuple[Claim, ...]:
         Claim(figure=f"{state} channels, T {length}: {figure}", what=f"{state} channels, T {length}: {what}")
         for state in settings.states
         for length in settings.lengths
-        for figure, what in (("rise", "loss beyond T less before (nats)"), ("left", "left of the first write after T"))
+        for figure, what in (
+            ("rise", "loss of the same bytes, read on less read afresh (nats)"),
+            ("left", "left of the first write after T"),
+            ("untrained left", "the same before training"),
+        )
     ]
     return (
+        Claim(
+            figure="below_bigram",
+            what="loss of the worst network, within its training length, below that of a bigram (nats a byte)",
+            published="text is learned; ours: 0.1",
+            least=BEATS,
+        ),
         Claim(
             figure="short_forgets",
             what="does the largest state forget when trained at the shortest length? (1: yes)",
@@ -182,7 +241,7 @@ def plots_of(settings: ForgettingStudy) -> tuple[Plot, ...]:
     )
 
 
-SMALL = ForgettingStudy(training=Training(steps=300, batch_size=64, n_test=256))
+SMALL = ForgettingStudy(training=Training(steps=400, batch_size=64, n_test=1024))
 PAPER = ForgettingStudy(
     training=larger(Training()), lengths=(256, 512, 1024, 2048, 4096, 8192), states=(16, 32, 64, 128)
 )
@@ -208,6 +267,7 @@ STUDY = study(
             "long_forgets": "it does at the longest",
             "slope": "the length from which it forgets grows with the state",
         },
+        requires=("below_bigram",),
         if_holds="Train on sequences longer than the state can hold, or carry states over (`carried`).",
         if_not="At sizes like this a short training length does not break longer reading by itself: look at the loss "
         "by position of your own model before paying for longer sequences.",

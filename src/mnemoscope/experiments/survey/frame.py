@@ -2,22 +2,26 @@
 
     holds                       every figure that decides the claim is within its bar, in as many seeds as must be
     holds only when ...         some are: under their conditions
-    does not hold               none is
+    does not hold               none is, and each is outside its bar in more than half of the seeds
+    undecided                   none is, but of one at least half of the seeds are within the bar
     not testable at this size   what the claim presupposes did not come about (the control did not learn the task, say)
 
-Bars are those of the source. Where it gives a direction and no number, the bar is the smallest difference that counts
-here, and the row says "ours".
+Only those seeds decide in which what is presupposed came about; where these are not more than half of all, the claim
+cannot be tested. Bars are those of the source. Where it gives a direction and no number, the bar is the smallest
+difference that counts here, and the row says "ours".
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
 from mnemoscope.experiments.reproducing import Claim, Experiment, Result
 from mnemoscope.runs.reproduction import TextTable
 
-Answer = Literal["holds", "does not hold", "holds only when", "not testable at this size", "not measured yet"]
+Answer = Literal[
+    "holds", "does not hold", "holds only when", "undecided", "not testable at this size", "not measured yet"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +33,7 @@ class Finding:
         claim: in one sentence.
         source: who says so, and where.
         decided_by: figures whose bars decide it, each with the condition under which it was measured.
-        requires: figures whose bars must hold for the study to say anything.
+        requires: figures whose bars must hold in a seed for that seed to say anything.
         if_holds: what to do in practice where it holds.
         if_not: what to do where it does not.
         elsewhere: what the small size leaves open, and the test that would decide it.
@@ -54,10 +58,19 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The answer to a claim; `when` are the conditions under which it holds."""
+    """The answer to a claim.
+
+    Args:
+        answer: in words.
+        when: conditions under which it holds.
+        able: seeds that could decide, of those that are there.
+        within: by figure that decides, in how many of them it is within its bar.
+    """
 
     answer: Answer
     when: tuple[str, ...] = ()
+    able: int = 0
+    within: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """The answer with its conditions."""
@@ -94,15 +107,20 @@ def verdict(finding: Finding, claims: Sequence[Claim], found: Sequence[Result]) 
     """What the seeds that are there say of a claim."""
     if not found:
         return Verdict(answer="not measured yet")
-    asked = {*finding.requires, *finding.decided_by}
-    figures = [result.figures for result in found]
-    met = {claim.figure: claim.is_met(figures) for claim in claims if claim.figure in asked}
-    if not all(met[figure] for figure in finding.requires):
-        return Verdict(answer="not testable at this size")
-    when = tuple(condition for figure, condition in finding.decided_by.items() if met[figure])
-    if len(when) == len(finding.decided_by):
-        return Verdict(answer="holds")
-    return Verdict(answer="holds only when", when=when) if when else Verdict(answer="does not hold")
+    bars = {claim.figure: claim for claim in claims}
+    able = [r for r in found if all(bars[figure].holds(r.figures[figure]) for figure in finding.requires)]
+    if 2 * len(able) <= len(found):
+        return Verdict(answer="not testable at this size", able=len(able))
+    within = {figure: sum(bars[figure].holds(r.figures[figure]) for r in able) for figure in finding.decided_by}
+    met = [figure for figure in within if bars[figure].is_met([r.figures for r in able])]
+    when = tuple(finding.decided_by[figure] for figure in met)
+    if len(met) == len(within):
+        answer: Answer = "holds"
+    elif met:
+        answer = "holds only when"
+    else:
+        answer = "undecided" if any(2 * n >= len(able) for n in within.values()) else "does not hold"
+    return Verdict(answer=answer, when=when if answer == "holds only when" else (), able=len(able), within=within)
 
 
 def practice(finding: Finding, answered: Verdict) -> str:
@@ -114,6 +132,8 @@ def practice(finding: Finding, answered: Verdict) -> str:
             return finding.if_not
         case "holds only when":
             return f"Under these conditions: {finding.if_holds} Otherwise: {finding.if_not}"
+        case "undecided":
+            return "Seeds contradict each other: run more of them, and examine your own network before you act on it."
         case _:
             return "Nothing can rest on this yet."
 

@@ -5,6 +5,7 @@ FOLDER/SLUG.md              the claim with its source, every seed of what was me
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mnemoscope.experiments.gpu_hours import DEVICE, estimates, in_words, together
@@ -13,17 +14,40 @@ from mnemoscope.experiments.survey.frame import Finding, Study, Verdict, practic
 from mnemoscope.runs.atomic import write_text
 
 SIZE: Size = "small"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heading:
+    """Of a list of findings.
+
+    Args:
+        name: that `mnemoscope reproduce` knows all its studies by.
+        title: of the list.
+        about: what the claims are.
+        folder: of the pages, within a folder of results or of documentation.
+    """
+
+    name: str = "survey"
+    title: str = "What holds of what is said about ignored memories"
+    about: str = "Claims of the literature, each with a test that two CPU cores can do in minutes."
+    folder: str = "findings"
+
+
+SURVEY = Heading()
 INDEX = "index.md"
 HEADINGS: dict[str, str] = {
     "holds": "Holds",
     "does not hold": "Does not hold",
     "holds only when": "Holds only when",
+    "undecided": "Undecided",
     "not testable at this size": "Not testable at this size",
     "not measured yet": "Not measured yet",
 }
 
 
-def write_findings(studies: Sequence[Study], n_seeds: int, out: str | Path, folder: str | Path) -> list[Path]:
+def write_findings(
+    studies: Sequence[Study], n_seeds: int, out: str | Path, folder: str | Path, heading: Heading = SURVEY
+) -> list[Path]:
     """Write a page for every finding, from what is finished, and the list; nothing is measured.
 
     Args:
@@ -31,6 +55,7 @@ def write_findings(studies: Sequence[Study], n_seeds: int, out: str | Path, fold
         n_seeds: that were wanted of each.
         out: folder of all experiments.
         folder: of the pages; made if absent.
+        heading: of the list.
 
     Returns:
         the pages, the list first.
@@ -51,7 +76,7 @@ def write_findings(studies: Sequence[Study], n_seeds: int, out: str | Path, fold
                 f"| [{_cell(finding.claim)}]({finding.slug}.md) | {_cell(str(said))} | `{study.experiment.name}` | "
                 f"{len(found)} |"
             )
-    write_text(folder / INDEX, _index(rows, n_seeds))
+    write_text(folder / INDEX, _index(rows, n_seeds, heading))
     return written
 
 
@@ -76,14 +101,14 @@ def page(study: Study, finding: Finding, found: Sequence[Result], n_seeds: int) 
     return "\n\n".join(parts) + "\n"
 
 
-def _index(rows: Sequence[str], n_seeds: int) -> str:
+def _index(rows: Sequence[str], n_seeds: int, heading: Heading) -> str:
     """The list of all findings."""
     head = (
-        "# What holds of what is said about ignored memories\n\n"
-        "Claims of the literature, each with a test that two CPU cores can do in minutes. An answer is that of the "
-        "sizes, tasks and seeds of its page and of nothing else; negative answers stand here like others.\n\n"
-        f"```bash\nmnemoscope reproduce survey --seeds {n_seeds}\nmnemoscope reproduce survey --findings docs/findings"
-        "\n```\n\n| claim | answer | study | seeds |\n| --- | --- | --- | --- |\n"
+        f"# {heading.title}\n\n{heading.about} An answer is that of the sizes, tasks and seeds of its page and of "
+        "nothing else; negative answers stand here like others.\n\n"
+        f"```bash\nmnemoscope reproduce {heading.name} --seeds {n_seeds}\n"
+        f"mnemoscope reproduce {heading.name} --seeds {n_seeds} --findings docs/{heading.folder}\n```\n\n"
+        "| claim | answer | study | seeds |\n| --- | --- | --- | --- |\n"
     )
     return head + "\n".join(rows) + "\n"
 
@@ -97,11 +122,17 @@ def _basis(finding: Finding, said: Verdict, found: Sequence[Result], n_seeds: in
     if said.answer == "not measured yet":
         return "The command below measures it."
     seeds = f"{len(found)} {'seed' if len(found) == 1 else 'seeds'}"
-    partial = "" if len(found) >= n_seeds else f" of the {n_seeds} that were wanted"
+    seeds += "" if len(found) >= n_seeds else f" of the {n_seeds} that were wanted"
     if said.answer == "not testable at this size":
-        return f"In {seeds}{partial}, what the claim presupposes did not come about: see the rows marked *presupposed*."
-    conditions = "; ".join(finding.decided_by.values())
-    return f"{seeds}{partial}. What decides: {conditions}."
+        lacking = f"{len(found) - said.able} of " if said.able else ""
+        return f"In {lacking}{seeds}, what the claim presupposes did not come about: see the rows marked *presupposed*."
+    if said.able < len(found):
+        seeds += f"; in {len(found) - said.able} of them what the claim presupposes did not come about"
+    able = "the seed" if said.able == 1 else f"the {said.able} seeds"
+    decided = (
+        f"{words}, in {said.within[name]} of {able} that could decide" for name, words in finding.decided_by.items()
+    )
+    return f"{seeds}. What decides: {'; '.join(decided)}."
 
 
 def _measured(study: Study, finding: Finding, found: Sequence[Result]) -> str:

@@ -7,6 +7,9 @@ a clean sequence put into a corrupt one at several tokens, and the other way rou
     noise      share that the corrupt state destroys
     use        loss without the memory, over all it could lose (optimal constant)
 
+Only networks that learned the task count. What is said of a memory that restores nothing needs one that does, and what
+is said of one that restores needs such a one.
+
 Known limits: patching leaves everything but the state at its own run: beside attention that sees the same tokens, a
 state that is used may restore little. Read it with the effect.
 
@@ -14,6 +17,7 @@ Source: Heimersheim & Nanda 2024 (arXiv 2404.15255), whom the survey names other
 behavior when patched are causally unimportant". What differs: bars of 0.2 and 0.5 are this project's.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +26,7 @@ from mnemoscope.examination.judgement.statistics import Bootstrap
 from mnemoscope.examination.protocol.patching import Pair, patch, with_other_history
 from mnemoscope.experiments.planning import Target
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot
-from mnemoscope.experiments.survey.arms import all_memories, examined, held_out, targets, trained
+from mnemoscope.experiments.survey.arms import all_memories, examined, held_out, score, targets, trained
 from mnemoscope.experiments.survey.frame import Finding, study
 from mnemoscope.experiments.survey.window import MIDDLE, NARROW, WIDE, WindowStudy, recipes
 from mnemoscope.experiments.survey.window import STUDY as WINDOWS
@@ -33,6 +37,7 @@ TAPS = 3
 """Of the memory's short convolution: the tail that a patch leaves alone is one less."""
 ARMS = (NARROW, MIDDLE, WIDE)
 NOTHING, ENOUGH = 0.2, 0.5
+LEARNED = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +64,7 @@ def patching(settings: PatchingStudy, seed: int, out: Path) -> Measured:
         restored, destroyed = curves(run, places, settings.n_test)
         found = examined(settings.window.training, settings.window.examining, recipe, seed, out)
         figures |= {
+            f"{name}: accuracy": score(run, settings.n_test).accuracy,
             f"{name}: denoise": max(restored),
             f"{name}: noise": max(destroyed),
             f"{name}: use": all_memories(found).necessity or 0.0,
@@ -69,13 +75,15 @@ def patching(settings: PatchingStudy, seed: int, out: Path) -> Measured:
 
 
 def agreement(figures: dict[str, float]) -> dict[str, float]:
-    """What patching and use say of each other, the largest contradiction of each kind; 0 without a case."""
-    silent = [figures[f"{arm}: use"] for arm in ARMS if figures[f"{arm}: denoise"] < NOTHING]
-    spoken = [figures[f"{arm}: use"] for arm in ARMS if figures[f"{arm}: denoise"] >= ENOUGH]
+    """What patching and use say of each other, the largest contradiction of each kind; NaN without a case."""
+    learned = [arm for arm in ARMS if figures[f"{arm}: accuracy"] >= LEARNED]
+    silent = [figures[f"{arm}: use"] for arm in learned if figures[f"{arm}: denoise"] < NOTHING]
+    spoken = [figures[f"{arm}: use"] for arm in learned if figures[f"{arm}: denoise"] >= ENOUGH]
     return {
-        "used_without_restoring": max(silent, default=0.0),
-        "least_use_where_restored": min(spoken, default=0.0),
-        "best_restored": max(figures[f"{arm}: denoise"] for arm in ARMS),
+        "used_without_restoring": max(silent, default=math.nan),
+        "least_use_where_restored": min(spoken, default=math.nan),
+        "silent": float(len(silent)),
+        "spoken": float(len(spoken)),
     }
 
 
@@ -102,9 +110,8 @@ def trainings(settings: PatchingStudy) -> Sequence[Target]:
 
 
 CLAIMS = (
-    Claim(
-        figure="best_restored", what="largest share that a state restores in any arm", published="some", least=ENOUGH
-    ),
+    Claim(figure="silent", what="memories that restore less than 20 %, of networks that learned", least=1.0),
+    Claim(figure="spoken", what="memories that restore half and more, of networks that learned", least=1.0),
     Claim(
         figure="used_without_restoring",
         what="largest use of a memory that restores less than 20 % (of all it could lose)",
@@ -121,6 +128,7 @@ CLAIMS = (
         Claim(figure=f"{arm}: {figure}", what=f"{arm}: {what}")
         for arm in ARMS
         for figure, what in (
+            ("accuracy", "accuracy"),
             ("denoise", "most restored"),
             ("noise", "most destroyed"),
             ("use", "use"),
@@ -155,12 +163,23 @@ STUDY = study(
         source="the survey, of Heimersheim & Nanda 2024 (arXiv 2404.15255)",
         decided_by={
             "used_without_restoring": "no memory that restores nothing is used",
+        },
+        requires=("silent",),
+        if_holds="Patching may rule memories out; the effect of the best constant decides.",
+        if_not="Do not rule a memory out by patching: beside attention that sees the same tokens it may be needed "
+        "without restoring.",
+        elsewhere="One memory per network; where several must act together, none restores alone.",
+    ),
+    Finding(
+        slug="what-restores-is-used",
+        claim="What restores behaviour when it is patched is causally important",
+        source="the converse of the survey's sentence, of Heimersheim & Nanda 2024 (arXiv 2404.15255)",
+        decided_by={
             "least_use_where_restored": "every memory that restores half the difference is used",
         },
-        requires=("best_restored",),
-        if_holds="Patching may screen memories; the effect of the best constant decides.",
-        if_not="Do not conclude from patching alone: a backup restores without being needed, and a memory beside "
-        "attention that sees the same tokens may be needed without restoring.",
+        requires=("spoken",),
+        if_holds="What patching finds is worth an examination.",
+        if_not="Do not conclude from patching alone: a backup restores without being needed.",
         elsewhere="One memory per network; where several must act together, none restores alone.",
     ),
 )

@@ -46,9 +46,9 @@ class RetnetStudy:
     task: MqarConfig = RECALL
 
 
-def recipes(settings: RetnetStudy) -> dict[str, Recipe]:
-    """Of every arm."""
-    layouts = {
+def layouts() -> dict[str, str]:
+    """By arm."""
+    return {
         f"{name} {ratio}": layout
         for name, memory in MEMORIES.items()
         for ratio, layout in {
@@ -57,9 +57,13 @@ def recipes(settings: RetnetStudy) -> dict[str, Recipe]:
             HALF: f"({memory}, {ATTENTION}) * 2",
         }.items()
     }
+
+
+def recipes(settings: RetnetStudy) -> dict[str, Recipe]:
+    """Of every arm."""
     return {
         name: settings.training.recall(f"four-{name.replace(' ', '-').replace(':', '-to-')}", layout, settings.task)
-        for name, layout in layouts.items()
+        for name, layout in layouts().items()
     }
 
 

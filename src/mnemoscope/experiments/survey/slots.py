@@ -1,6 +1,6 @@
 """Do slots that choose their tokens, or that are balanced without a loss, recall more than slots that tokens choose?
 
-Recall of four pairs is learned with sixteen slots, behind a block of attention to two tokens, which binds a value to
+Recall of two pairs is learned with sixteen slots, behind a block of attention to two tokens, which binds a value to
 its key:
 
     softmax          every token writes every slot a little
@@ -12,8 +12,9 @@ its key:
 
 Known limits: claims of mixtures of experts, put to slots. Expert choice answers a chunk late, which recall within a
 chunk cannot bear; chunks are of 4 tokens. Its loads are even by its rule and are not measured.
-Pairs and steps were chosen after a look at unfinished trainings of softmax (8 pairs) and token choice (4 pairs), both
-of which learned slowly.
+Pairs and steps were chosen after a look at unfinished trainings of softmax (8 pairs) and token choice (4 pairs, 0.38
+of the answers after 594 steps), both of which learned slowly. Who only knows which two values there were is right in
+half of the answers: an arm has learned where it is half-way from there to all.
 
 Source: Zhou et al. 2022 (arXiv 2202.09368); Wang et al. 2024 (arXiv 2408.15664). What differs: slots in place of
 feed-forward experts; the balanced arm is held against none, not against a loss that balances.
@@ -49,8 +50,11 @@ from mnemoscope.training.remedies import LossFreeBalancing
 from mnemoscope.training.remedies.loss_free_balancing import max_violation
 
 SOFTMAX, TOKENS, BALANCED, SLOTS = ARMS = ("softmax", "token choice", "balanced", "expert choice")
-GOOD = 0.5
-"""Validation accuracy that an arm must reach for its steps to count."""
+GOOD = 0.75
+"""Accuracy that an arm must reach for its steps to count: half-way between guessing among two pairs and all."""
+N_LOADS = 2048
+"""Sequences whose loads are counted: of as many tokens, routing that is even has a violation below 0.1 in 19 of 20."""
+EVEN = 0.1
 MEASURED = (SOFTMAX, TOKENS, BALANCED)
 
 
@@ -67,7 +71,7 @@ class SlotStudy:
     """
 
     training: Training = field(default_factory=Training)
-    task: MqarConfig = field(default_factory=lambda: MqarConfig(vocab_size=32, length=24, n_pairs=4, power_a=1.0))
+    task: MqarConfig = field(default_factory=lambda: MqarConfig(vocab_size=16, length=12, n_pairs=2, power_a=1.0))
     n_slots: int = 16
     chunk: int = 4
     rate: float = 1e-3
@@ -100,7 +104,8 @@ def slots(settings: SlotStudy, seed: int, out: Path) -> Measured:
     for name in MEASURED:
         figures[f"{name}: violation"] = violation(trained(settings.training, arms[name], seed, out))
     compared = {
-        "learned": max(one.accuracy for one in found.values()),
+        "choice_learned": max(found[TOKENS].accuracy, found[SLOTS].accuracy),
+        "balanced_learned": max(found[TOKENS].accuracy, found[BALANCED].accuracy),
         "speed": figures[f"{TOKENS}: steps"] / figures[f"{SLOTS}: steps"],
         "balanced_gain": figures[f"{BALANCED}: accuracy"] - figures[f"{TOKENS}: accuracy"],
         "choice_gain": figures[f"{SLOTS}: accuracy"] - figures[f"{TOKENS}: accuracy"],
@@ -116,8 +121,7 @@ def steps_to(folder: Path, steps: int) -> float:
 
 
 def violation(run: TrainedRun) -> float:
-    """Of the loads of a test batch."""
-    (batch,) = held_out(run.task, 64)
+    """Of the loads of test sequences."""
     seen = list[Tensor]()
 
     def listen(module: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -127,7 +131,8 @@ def violation(run: TrainedRun) -> float:
     memories = [module for module in run.model.modules() if isinstance(module, SlotMemory)]
     handles = [memory.register_forward_pre_hook(listen) for memory in memories]
     with torch.no_grad():
-        run.model.eval()(torch.as_tensor(batch.inputs).to(input_device(run.model)))
+        for batch in held_out(run.task, N_LOADS, 512):
+            run.model.eval()(torch.as_tensor(batch.inputs).to(input_device(run.model)))
     for handle in handles:
         handle.remove()
     return max_violation(torch.stack(seen).mean(0))
@@ -143,13 +148,30 @@ def trainings(settings: SlotStudy) -> Sequence[Target]:
     return targets(recipes(settings).values())
 
 
-SMALL = SlotStudy(training=Training(steps=1200))
+SMALL = SlotStudy(training=Training(steps=1000))
 PAPER = SlotStudy(training=larger(Training()), task=LARGER_RECALL, n_slots=128, chunk=16)
 CLAIMS = (
-    Claim(figure="learned", what="accuracy of the best arm", published="learned; ours: 0.5", least=GOOD),
+    Claim(
+        figure="choice_learned",
+        what="accuracy of the better of token and expert choice",
+        published="learned; ours: 0.75",
+        least=GOOD,
+    ),
+    Claim(
+        figure="balanced_learned",
+        what="accuracy of the better of token choice and balanced",
+        published="learned; ours: 0.75",
+        least=GOOD,
+    ),
+    Claim(
+        figure=f"{TOKENS}: violation",
+        what=f"violation: {TOKENS}; there must be something to balance",
+        published="0.72; ours: twice what even loads stay below",
+        least=2 * EVEN,
+    ),
     Claim(
         figure="speed",
-        what="steps to half of the answers: token choice over expert choice",
+        what="steps to three quarters of the answers: token choice over expert choice",
         published="more than 2",
         least=2.0,
     ),
@@ -162,13 +184,13 @@ CLAIMS = (
     Claim(
         figure="balanced: violation",
         what="violation of the balanced arm",
-        published="0.04; ours: 0.2, the noise of a batch",
-        most=0.2,
+        published="0.04; ours: 0.1, the noise of as many tokens",
+        most=EVEN,
     ),
     Claim(figure="balanced_gain", what="accuracy: balanced less token choice", published="slightly better", least=0.0),
-    *(Claim(figure=f"{name}: violation", what=f"violation: {name}") for name in (SOFTMAX, TOKENS)),
+    Claim(figure=f"{SOFTMAX}: violation", what=f"violation: {SOFTMAX}"),
     *(Claim(figure=f"{name}: accuracy", what=f"accuracy: {name}") for name in ARMS),
-    *(Claim(figure=f"{name}: steps", what=f"steps to half of the answers: {name}") for name in ARMS),
+    *(Claim(figure=f"{name}: steps", what=f"steps to three quarters of the answers: {name}") for name in ARMS),
 )
 
 STUDY = study(
@@ -194,7 +216,7 @@ STUDY = study(
         claim="Where memory slots choose their tokens, training converges more than twice as fast",
         source="Zhou et al. 2022 (arXiv 2202.09368), of experts, as the survey applies it to slots",
         decided_by={"speed": "in steps", "choice_gain": "in accuracy at the end"},
-        requires=("learned",),
+        requires=("choice_learned",),
         if_holds='Build slots with `routing="expert_choice"` and a chunk shorter than the distances that matter.',
         if_not='Let tokens choose, or use `routing="softmax"`: a slot that answers a chunk late has a price.',
         elsewhere="Mixtures of experts of the published size, where loads limit speed on a device.",
@@ -207,7 +229,7 @@ STUDY = study(
             "balanced: violation": "for the loads",
             "balanced_gain": "for accuracy",
         },
-        requires=("learned",),
+        requires=("balanced_learned", f"{TOKENS}: violation"),
         if_holds="Add `loss_free_balancing()` where slots lie dead.",
         if_not="Even loads are no aim of their own: look first whether the dead slots are missed.",
         elsewhere="Balancing by a loss, against which the source holds it, at a billion parameters.",

@@ -2,6 +2,7 @@
 
 from mnemoscope.experiments.survey import (
     bottleneck,
+    branches,
     collapsed_experts,
     collapsed_heads,
     controller,
@@ -13,27 +14,34 @@ from mnemoscope.experiments.survey import (
     hybrids,
     mamba_kinds,
     ntm_start,
+    overflow,
     patching,
     recall_state,
     reconstruction,
     retnet,
     saturation,
     slots,
+    telling,
+    tickets,
     window,
 )
 from mnemoscope.experiments.survey.frame import Study
 
 STUDIES: tuple[Study, ...] = (
     recall_state.STUDY,
+    overflow.STUDY,
     window.STUDY,
+    tickets.STUDY,
     hybrids.STUDY,
     forgetting.STUDY,
     mamba_kinds.STUDY,
     retnet.STUDY,
+    branches.STUDY,
     saturation.STUDY,
     controller.STUDY,
     patching.STUDY,
     heads.STUDY,
+    telling.STUDY,
     ntm_start.STUDY,
     dnc_amendments.STUDY,
     reconstruction.STUDY,

@@ -1,6 +1,7 @@
 """What it costs to undo a structure in a trained network: what its modules look at is changed, and nothing else."""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -31,3 +32,17 @@ def undone(run: TrainedRun, kind: type[Attention | Experts], change: Callable[[T
     for handle in handles:
         handle.remove()
     return float(changed - whole)
+
+
+def accuracy_within(run: TrainedRun, window: int, n_test: int) -> float:
+    """Accuracy when all attention of a trained network sees only so many tokens, the present one included."""
+
+    def narrowed(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, {**kwargs, "window": window}
+
+    modules = [module for module in run.model.modules() if isinstance(module, Attention)]
+    handles = [module.register_forward_pre_hook(narrowed, with_kwargs=True) for module in modules]
+    right = held_out_losses(run.model.eval(), held_out(run.task, n_test))[1].mean()
+    for handle in handles:
+        handle.remove()
+    return float(right)

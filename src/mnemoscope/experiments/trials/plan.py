@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mnemoscope.contracts.names import check_folder_name
 from mnemoscope.examination import Budget
-from mnemoscope.experiments.atlas.trials import with_presets
+from mnemoscope.experiments.atlas.trials import PRESETS, changes_nothing, with_presets
 from mnemoscope.experiments.trials.jobs import Job
 from mnemoscope.runs.trial import ClaimRecord, Trial
 from mnemoscope.training import Recipe
@@ -116,11 +116,18 @@ def plan_of_presets(recipe: Recipe, presets: Sequence[str], seeds: int, *, budge
         budget: of each examination.
 
     Raises:
-        ValueError: no name or an unknown one, a change that does not fit the recipe, or fewer than one seed.
+        ValueError: no name or an unknown one, a change that does not fit the recipe or changes nothing in it, or fewer
+            than one seed.
     """
     if not presets:
         raise ValueError("trial: needs at least one preset to compare with the control; see `list presets`")
     arms = [Arm(name=name, recipe=with_presets(recipe, [name])) for name in presets]
+    idle = [arm.name for arm in arms if changes_nothing(recipe, arm.recipe)]
+    if idle:
+        raise ValueError(
+            f"trial: no change here: {recipe.name} trains alike with {', '.join(idle)}, which would be a second "
+            f"control{PRESETS[idle[0]].here and f' ({PRESETS[idle[0]].here})'}; leave it out, or change the recipe"
+        )
     return TrialPlan(name=recipe.name, arms=(Arm(name="control", recipe=recipe), *arms), seeds=seeds, budget=budget)
 
 

@@ -15,7 +15,9 @@ What is logged: `loss` and the task's figure are those of the answers, as are `v
 is minimised. An evaluation says besides what the memory is worth, over at least `eval_words` answers of rows that were
 trained on (`train_`, the first batches of the run) and of held-out rows (`validation_`): accuracy with the memory
 carried over, after a reset, and with the memory of another row; utility = memory - reset and specificity = memory -
-wrong, paired, with their standard errors. `memory_used` is 1 iff the utility on held-out rows is above twice its
+wrong, paired, with their standard errors. An answer of several tokens (masked words of byte-pair encoding) counts where
+all are right, given those before, which is where the model would write it; the task's own figure counts tokens.
+`memory_used` is 1 iff the utility on held-out rows is above twice its
 standard error.
 
 Why: accuracy alone does not tell a memory from the weights; an episode can be asked with and without it.
@@ -49,7 +51,7 @@ from torch import Tensor
 
 from mnemoscope.contracts import IGNORE, Batch
 from mnemoscope.tasks import Split, task_rng
-from mnemoscope.tasks.episodes import Episode, MemoryUse, memory_use
+from mnemoscope.tasks.episodes import Episode, MemoryUse, memory_use, n_answers
 from mnemoscope.tasks.episodes import Episodic as EpisodicTask
 from mnemoscope.training.batches import VALIDATION_SEED, in_mode
 from mnemoscope.training.lessons.carrying import States
@@ -185,16 +187,18 @@ class EpisodicLesson(Lesson):
     @torch.no_grad()
     def memory_use(self, split: Split) -> MemoryUse:
         """What the memory is worth on a split, over at least `eval_words` answers; the model stays as it was."""
-        targets: list[NDArray[np.int64]] = []
+        targets, queries = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
         answers: dict[str, list[NDArray[np.int64]]] = {"memory": [], "reset": [], "wrong": []}
         with in_mode(self.course.model, training=False), forked_rng(self.course.device):
             for episode in self._until_enough(split):
                 targets.append(episode.retrieval.targets)
+                queries.append(_queries(episode.retrieval))
                 answers["memory"].append(self._answers(episode))
                 answers["reset"].append(self._answers(episode, store=False))
                 answers["wrong"].append(self._answers(episode.wrong()))
         memory, reset, wrong = (np.concatenate(answers[name]) for name in ("memory", "reset", "wrong"))
-        return memory_use(np.concatenate(targets), memory=memory, reset=reset, wrong=wrong)
+        asked, query = np.concatenate(targets), np.concatenate(queries)
+        return memory_use(asked, memory=memory, reset=reset, wrong=wrong, query=query)
 
     def state(self) -> dict[str, Tensor]:
         """The memory that the last episode left, where it is carried on."""
@@ -276,7 +280,7 @@ class EpisodicLesson(Lesson):
                 task_rng(config.seed, split, index + 1) if split == "train" else task_rng(VALIDATION_SEED, split, index)
             )
             episode = self.task.episode(rng, size, split)
-            n_new = int((episode.retrieval.targets != IGNORE).sum())
+            n_new = n_answers(episode.retrieval.targets, _queries(episode.retrieval))
             if not n_new:
                 raise ValueError(f"Episodic: no answer of a {split} batch is scored; use a larger batch")
             n_words, index = n_words + n_new, index + 1
@@ -286,9 +290,16 @@ class EpisodicLesson(Lesson):
         """The tokens held most probable in retrieval, shape (b, t), from an empty memory or after storage."""
         memory = self.states.start(episode.storage.size)
         if store:
-            _, memory = self.states.read(self._tensor(episode.storage.inputs), memory)
-        logits, _ = self.states.read(self._tensor(episode.retrieval.inputs), memory)
+            with self._mode("storage"):
+                _, memory = self.states.read(self._tensor(episode.storage.inputs), memory)
+        with self._mode("retrieval"):
+            logits, _ = self.states.read(self._tensor(episode.retrieval.inputs), memory)
         return logits.argmax(dim=-1).cpu().numpy()
+
+
+def _queries(asked: Batch) -> NDArray[np.int64]:
+    """Which answer of its row each token belongs to; where the task does not say, each token is one."""
+    return asked.about.get("query", np.broadcast_to(np.arange(asked.inputs.shape[1]), asked.inputs.shape))
 
 
 def _following(sequence: Batch) -> NDArray[np.int64]:

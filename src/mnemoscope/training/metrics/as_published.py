@@ -1,6 +1,6 @@
 """The metrics of the Atlas guide's project as its code computes them, to be seen beside those that replace them.
 
-    gate_mean, gate_std     of the gate after its floor: under a floor of 0.3 never below 0.3       raw_gate.mean
+    gate_mean, gate_std     of the last call's gate after its floor: never below a floor of 0.3     raw_gate.mean
     gate_dead_ratio         share below 0.01, gate_saturated_ratio above 0.99, of the same
     gate_collapse_risk      share of at most 0.10, of the same: 0 under any floor above             raw_gate.dead
     sc_fraction             positions, scored or not, with logsumexp(z) - max z < log(1 + 1e-7), in the dtype of the
@@ -12,6 +12,8 @@
 The last column names the figure that says what is read from these. What they say: nothing that can be relied upon; they
 are here so that a run of the compat mode shows what the guide's reader saw. Not among the metrics by default. Memories
 are looked at where `state_magnitude` or `memory_rank` has their states formed.
+
+The last call of an episode is its retrieval, as it is there; what a floor of storage lifts to 0.8 is not in it.
 
 Source: the atlas specification, 1.5, on r3d91ll/Todd_Atlas. Differs: norms are of the sequences that are sampled.
 """
@@ -38,7 +40,7 @@ def as_published(
 
     Args:
         observation: of a forward pass.
-        gates: of its memories.
+        gates: of its memories, of each the last call.
         logits: what the model gave, in its dtype.
     """
     found = {"sc_fraction": _collapsed(logits), "grad_weight_cosine": 0.0}

@@ -117,7 +117,7 @@ class Metrics:
             self._dimension = _dimension_of_embedding(dimensions)
             found |= dimensions
         if AS_PUBLISHED in self.config.names:
-            gates = [seen for calls in memory_gates(self.model, observation).values() for seen in calls]
+            gates = [calls[-1] for calls in memory_gates(self.model, observation).values()]
             published = as_published(observation, gates, logits)
             found |= {f"{AS_PUBLISHED}.{name}": value for name, value in published.items()}
         return found if self.config.detail else {name: value for name, value in found.items() if _is_whole(name)}

@@ -7,8 +7,10 @@ What it does: with raw gate r and floor f, both in [0, 1], what the model uses i
     penalty   r                      and weight * mean(relu(f - r)) is added to the loss
 
 f is `strength` times the floor of the phase, and in the storage and retrieval of an episodic training the larger of
-that and the floor of the mode (`set_mode`). The raw gate is what is logged: `raw_mean`, and `floored_fraction`, the
-share of gates below the floor. In evaluation the gate is raw.
+that and the floor of the mode (`set_mode`). Such a training is in no other mode, so that phases whose floors are not
+above those of the modes change nothing (`phases_are_idle`): with the values below, f is .80 and .30 from the first step
+to the last. The raw gate is what is logged: `raw_mean`, and `floored_fraction`, the share of gates below the floor. In
+evaluation the gate is raw.
 
 Why: a gate that shuts while the memory is still noise keeps it noise. A floor is scaffolding, to be taken down.
 
@@ -52,8 +54,8 @@ class GateFloor(RemedyConfig):
         floors: of the phases in their order, each in [0, 1).
         switches: where the next phase begins, ascending, one fewer than floors; parts of the training, or steps.
         unit: of `switches`: parts in (0, 1), or finished steps (3000: step 3001 is in the next phase).
-        storage_floor: least floor while an episode stores, in [0, 1).
-        retrieval_floor: least floor while an episode retrieves, in [0, 1).
+        storage_floor: least floor while an episode stores, in [0, 1); 0 leaves the phases' alone.
+        retrieval_floor: least floor while an episode retrieves, in [0, 1); 0 leaves the phases' alone.
         floor_mode: how a floor acts.
         weight: of the penalty in the loss, positive.
         site_gives: what the sites give: a gate in [0, 1], or the log-odds of one.
@@ -108,6 +110,11 @@ class GateFloor(RemedyConfig):
     def mode_floor(self, mode: EpisodeMode) -> float:
         """The floor of an episode's mode, before `strength`; none in the normal one."""
         return {"normal": 0.0, "storage": self.storage_floor, "retrieval": self.retrieval_floor}[mode]
+
+    @property
+    def phases_are_idle(self) -> bool:
+        """Whether the phases change nothing in episodes, since both modes have floors at least as high."""
+        return max(self.floors) <= min(self.storage_floor, self.retrieval_floor)
 
     def attach(self, model: nn.Module) -> "GateFloorTreatment":
         """On the gates of all memories, or on the outputs of the modules named."""

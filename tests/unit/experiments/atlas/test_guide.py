@@ -172,6 +172,23 @@ def test_all_phases_of_the_guide_are_followed_at_its_steps():
     ]
 
 
+@pytest.mark.parametrize(
+    ("modes", "floors"), [({}, {0.8, 0.3}), ({"storage_gate_target": 0.0, "retrieval_gate_floor": 0.2}, {0.3, 0.2})]
+)
+def test_the_higher_floor_acts_in_a_step(modes: dict[str, Value], floors: set[float]):
+    """D3: the guide's phases are below its floors of storage and retrieval at every step, and so do nothing."""
+    recipe = guide_recipe({**SMALL, **modes}, name="x")
+    treatment = floor(recipe).attach(build_model(recipe.model, 0))
+    found = set[float]()
+    for step in (1, 3001, 7001):
+        treatment.on_step(step, 100_000)
+        for mode in ("storage", "retrieval"):
+            treatment.set_mode(mode)
+            found.add(treatment.floor)
+    assert floor(recipe).phases_are_idle == (not modes)
+    assert found == (floors if not modes else {0.3, 0.1, 0.05, 0.2})
+
+
 REFUSED: list[tuple[dict[str, Value], bool, str]] = [
     ({"d_key": 16}, True, "d_key: must be d_model, as the public code asserts, = 32, got 16"),
     ({"d_key": 16, "d_value": 8}, False, "d_value: must be d_key = 16, got 8"),

@@ -71,6 +71,15 @@ def test_sections_within_sections_and_what_does_nothing(file: Path):
     assert len(imported.notes) == 7
 
 
+@pytest.mark.parametrize(("tokenizer", "text_unit"), [("bpe", "bpe"), ("t5-base", "word")])
+def test_the_tokenizer_says_the_unit_of_the_text(tokenizer: str, text_unit: str, file: Path):
+    file.write_text(f"data:\n  tokenizer: {tokenizer}\nmodel:\n  vocab_size: 600\n")
+    imported = import_guide(file, corpus="prose")
+    assert (imported.recipe.task.text_unit, imported.recipe.task.vocab_size) == (text_unit, 600)
+    assert imported.recipe.model.vocab_size == 600
+    assert "learned from the text's training split; any other name is not read" in imported.notes[0][2]
+
+
 def test_keys_without_sections_and_another_text(file: Path):
     file.write_text("init_eta: 0.2\nretrieval_gate_floor: 0.5\n")
     recipe = import_guide(file, corpus="prose").recipe
@@ -88,6 +97,17 @@ def test_compat_says_what_is_not_read_and_what_is_on_when_left_out(file: Path):
         ("monitoring.stability.orthogonal_grad_strength", "1.0"),
     ]
     assert imported.recipe.name == "atlas, as published"
+
+
+def test_floors_of_phases_that_never_act_are_warned_of(file: Path):
+    """D3: with the guide's own values; not where a mode's floor is lower, nor in compat, whose lines say it."""
+    file.write_text("episodic: {phase1_steps: 10000}\n")
+    (warning,) = import_guide(file).warnings
+    assert warning.startswith("floors of the phases (0.3, 0.1, 0.05) change nothing")
+    assert "retrieval_gate_floor 0.3" in warning
+    assert import_guide(file, compat=True).warnings == ()
+    file.write_text("episodic: {phase1_steps: 10000, retrieval_gate_floor: 0.2}\n")
+    assert import_guide(file).warnings == ()
 
 
 def test_every_key_is_taken_in_its_section(file: Path):

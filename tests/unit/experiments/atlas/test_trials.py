@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from mnemoscope.experiments.atlas.recipes import TINY_RECIPES
-from mnemoscope.experiments.atlas.trials import PRESETS, STEEPEST, TO_TRY, with_presets
+from mnemoscope.experiments.atlas.trials import PRESETS, STEEPEST, TO_TRY, changes_nothing, numbers, with_presets
 from mnemoscope.experiments.recipes import find_recipe
 from mnemoscope.experiments.settings import with_settings
 from mnemoscope.experiments.trials import plan_of_presets
@@ -131,6 +131,35 @@ def test_a_file_takes_presets_and_a_file_with_a_plus_in_its_name_is_a_file(tmp_p
         (tmp_path / name).write_text(written)
     assert find_recipe(f"{tmp_path / 'mine.json'}+heavier-retrieval").lesson.retrieval_weight == 10
     assert find_recipe(str(tmp_path / "a+b.json")) == TINY
+
+
+@pytest.mark.parametrize(("starts", "lowered"), [(0.99, 0.95), (0.999, 0.995), (0.7, 0.05), (0.02, 0.02)])
+def test_what_is_forgotten_is_multiplied_as_the_guide_does(starts: float, lowered: float):
+    """A memory that forgets with every token forgets less each time than one that does so once a chunk."""
+    plain = with_settings(TINY, [f"omega.initial_retention={starts}"])
+    assert memory(with_presets(plain, ["lower-retention"])).initial_retention == pytest.approx(lowered)
+    known = numbers(plain)
+    assert known["lowest_retention"] == pytest.approx(max(1 - 10 * (1 - starts), min(0.05, starts)))
+    assert known["higher_retention"] == pytest.approx(1 - (1 - starts) / 10)
+
+
+def test_what_retains_everything_has_nothing_to_lower():
+    with pytest.raises(ValueError, match="nothing that could be changed so"):
+        with_presets(with_settings(TINY, ["omega.retains=false"]), ["lower-retention"])
+
+
+IDLE = ("longer-phase1", "keep-phase3-floor", "keep-degree", "reset-episodes")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_trial_of_what_changes_nothing_is_refused(name: str):
+    """The guide's phases beside its other floors, and what atlas-tiny is already."""
+    assert changes_nothing(TINY, find_recipe(f"atlas-tiny+{name}")) == (name in IDLE)
+    if name in IDLE:
+        with pytest.raises(ValueError, match=f"no change here: ATLAS, tiny trains alike with {name}"):
+            plan_of_presets(TINY, ["option-a", name], 3)
+    acting = with_settings(TINY, ["gate_floor.retrieval_floor=0"])
+    assert changes_nothing(acting, with_presets(acting, [name])) == (name in IDLE[1:])
 
 
 def test_a_trial_of_presets_has_the_recipe_as_control():

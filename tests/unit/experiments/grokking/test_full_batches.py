@@ -98,3 +98,30 @@ def test_when_a_training_is_fitted_and_grokked():
 def test_no_training_without_epochs():
     with pytest.raises(ValueError, match=r"Training\.epochs: must be at least 1, got 0"):
         replace(TINY, epochs=0)
+
+
+def test_a_collapsed_training_ends_at_the_next_test():
+    """With so large a rate the softmax of most rows soon rounds to one; else it goes on to its last epoch."""
+    table = addition(11, 0.8, 0)
+    steep = Training(epochs=60, learning_rate=0.1, until_collapsed=0.5)
+    tested = range(1, 61)
+    short, whole = (
+        fit(network(22, 64, 11, 0), table, training, tested)
+        for training in (steep, replace(steep, until_collapsed=None))
+    )
+    assert max(whole.collapsed) >= 0.5
+    n = len(short.epochs)
+    assert n < len(whole.epochs) == 60
+    assert short.collapsed[-1] >= 0.5 > max(short.collapsed[:-1], default=0.0)
+    assert (short.train, short.test) == (whole.train[:n], whole.test[:n])
+    assert whole.since(0.5, whole.collapsed) == short.epochs[-1]
+    with pytest.raises(ValueError, match="until_collapsed: is of cross-entropy, got stablemax"):
+        replace(steep, loss="stablemax")
+
+
+def test_the_dimension_is_that_of_the_first_layers_inputs():
+    model = network(22, 6, 11, 0)
+    with torch.no_grad():
+        model[0].weight.copy_(torch.outer(torch.arange(6.0), torch.arange(22.0)))
+    curve = fit(model, addition(11, 0.5, 0), Training(epochs=1, learning_rate=1e-12), [1])
+    assert list(curve.dimension) == pytest.approx([1 / 6])

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from mnemoscope.experiments.grokking.full_batches import Training
-from mnemoscope.experiments.grokking.shared import ADDITION, FOLDER, PARITY, AdditionTable, ParityTable
+from mnemoscope.experiments.grokking.shared import (
+    ADDITION,
+    FOLDER,
+    GUIDE,
+    PARITY,
+    AdditionTable,
+    ParityTable,
+    folder_name,
+)
 from mnemoscope.experiments.grokking.stablemax import STABLEMAX_GROKKING, StableMaxGrokking, stablemax_grokking
 from mnemoscope.experiments.grokking.tables import GROKKING_TASKS, GrokkingTasks, grokking_tasks, timetable
 from mnemoscope.experiments.reproducing import Experiment, reproduce
@@ -48,7 +56,7 @@ def test_trainings_are_shared_and_never_done_again(tmp_path: Path):
     assert {path.parent.name for path in kept} == {"addition-stablemax", "addition-adamw"}
     measured = grokking_tasks(TASKS, 0, tmp_path)
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
-    assert len(list((tmp_path / FOLDER).rglob("*.json"))) == 8
+    assert len(list((tmp_path / FOLDER).rglob("*.json"))) == 10
     assert measured.series["addition StableMax: test"] == first.series["StableMax: test"]
     assert grokking_tasks(TASKS, 0, tmp_path).figures == measured.figures
 
@@ -84,8 +92,19 @@ def test_the_table_of_when(tmp_path: Path):
 def test_bounds_are_those_of_the_sources():
     bars = {claim.figure: claim.bar for claim in GROKKING_TASKS.claims}
     assert bars["addition AdamW found"] == bars["parity AdamW found"] == "at most 0"
-    assert bars["addition PerpGrad found"] == bars["parity StableMax found"] == "at least 1"
-    assert bars["addition StableMax found"] == bars["parity weight decay 1 found"] == "-"
+    assert bars["addition PerpGrad found"] == bars["addition weight decay 1 found"] == "at least 1"
+    unbound = {figure for figure, bar in bars.items() if bar == "-" and figure.endswith("found")}
+    of_parity = {f"parity {way} found" for way in PARITY if way != "AdamW"}
+    assert unbound == of_parity | {"addition StableMax found", f"addition {GUIDE} found"}
+
+
+def test_the_guides_configuration_for_mathematics():
+    """As its preset sets it on language."""
+    for trainings in (ADDITION, PARITY):
+        training = trainings[GUIDE]
+        assert (training.loss, training.weight_decay, training.orthogonal_gradient) == ("stablemax", 0.1, 0.5)
+        assert not training.rescale_gradient
+    assert folder_name("addition", GUIDE) == "addition-the-guides"
 
 
 def test_what_cannot_be_asked():

@@ -30,6 +30,9 @@ def test_a_seed_scores_its_arms_on_both_tasks(tmp_path: Path, monkeypatch: pytes
     measured = bridge(replace(TINY, iterations=(2,)), 0, tmp_path)
     assert {f"{arm}_{which}" for arm in few for which in ("recall", "text")} <= set(measured.figures)
     assert measured.figures["slot_recall_gain"] == measured.figures["slot_recall"] - measured.figures["bank_recall"]
+    constant = {what: [measured.figures[f"{arm}_{what}"] for arm in (BANK, "slot")] for what in ("recall", "text")}
+    assert measured.figures["loop_recall_gain"] == measured.figures["workspace_2_recall"] - max(constant["recall"])
+    assert measured.figures["accumulator_text_gain"] == min(constant["text"]) - measured.figures["accumulator_text"]
     assert measured.figures["ratio_over_q"] <= 1e-9
     assert sum(measured.series["tokens that need them"]) == pytest.approx(1)
     kept = tmp_path / "parallax-runs"

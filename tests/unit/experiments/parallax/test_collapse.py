@@ -10,11 +10,12 @@ import torch
 
 from mnemoscope.experiments.parallax import asked
 from mnemoscope.experiments.parallax import collapse as collapsing
-from mnemoscope.experiments.parallax.arms import ARMS, CortexStudy, trained
-from mnemoscope.experiments.parallax.asked import CollapseStudy, curves, of_arm
+from mnemoscope.experiments.parallax.arms import ARMS, LOOKING, CortexStudy, trained
+from mnemoscope.experiments.parallax.asked import CollapseStudy, curves, of_arm, of_deletion, of_gates
+from mnemoscope.experiments.parallax.bidirectional import PARALLAX_BIDIRECTIONAL, bidirectional
 from mnemoscope.experiments.parallax.changed import best_slots, losses, with_gate_of, without_slots
 from mnemoscope.experiments.parallax.collapse import PARALLAX_COLLAPSE, collapse, compared, tables
-from mnemoscope.experiments.parallax.collapse_tables import correlation, pooled_correlation
+from mnemoscope.experiments.parallax.collapse_tables import correlation, over_seeds_table
 from mnemoscope.experiments.parallax.summary import FIGURES, PARALLAX_SUMMARY, SummaryStudy, summary
 from mnemoscope.experiments.parallax.watched import BankWatch, distance_from, look
 from mnemoscope.experiments.published import on_text
@@ -28,6 +29,13 @@ TINY = CollapseStudy(
     n_calibration=8,
     fit_steps=1,
 )
+
+
+def result_of(seed: int, **figures: float) -> Result:
+    return Result(
+        experiment="parallax-collapse", size="small", seed=seed, settings={}, figures=figures,
+        series={}, texts={"verdict": ["constant-bias"]}, seconds=1.0, versions={},
+    )  # fmt: skip
 
 
 def banked(n_slots: int = 6) -> Stack:
@@ -64,7 +72,9 @@ def test_a_seed_trains_its_arms_once_and_asks_everything(tmp_path: Path, monkeyp
     measured = collapse(TINY, 0, tmp_path)
     wanted = {claim.figure for claim in PARALLAX_COLLAPSE.claims}
     others = [figure for figure in wanted if figure.split("_")[0] in set(ARMS) - set(TINY.arms)]
-    assert wanted - set(others) - {"gate_worth", "correlation"} <= set(measured.figures)
+    absent = {"gate_worth", "correlation", "A0_with_gate_of_A5", "A1_with_gate_of_A2"}
+    absent |= {"A0_gate_over_control", "A1_gate_over_control"}
+    assert wanted - set(others) - absent <= set(measured.figures)
     assert measured.figures["A0_over_A0"] == 0
     assert measured.figures["tokens"] == 2 * 2 * 8
     assert len(measured.series["A0: cosine"]) == 2
@@ -76,11 +86,7 @@ def test_a_seed_trains_its_arms_once_and_asks_everything(tmp_path: Path, monkeyp
     monkeypatch.setattr(asked, "look", None)
     monkeypatch.setattr(asked, "losses", None)
     assert collapse(TINY, 0, tmp_path) == measured, "every answer is kept, nothing is asked again"
-    result = Result(
-        experiment="parallax-collapse", size="small", seed=0, settings={}, figures=dict(measured.figures),
-        series={}, texts={"verdict": ["constant-bias"]}, seconds=1.0, versions={},
-    )  # fmt: skip
-    arms, over_seeds = tables(TINY, [result])
+    arms, over_seeds = tables(TINY, [result_of(0, **measured.figures)])
     assert [row[0].split(":")[0] for row in arms.rows] == list(TINY.arms)
     assert over_seeds.rows[1][1] == "constant-bias (seed 0)"
 
@@ -196,6 +202,36 @@ def test_gates_are_exchanged_and_nothing_else():
     assert not torch.equal(bank(model).fusion.bias, bank(other).fusion.bias)
 
 
+def test_a_gate_is_held_against_that_of_a_bank_as_diverse():
+    figures = {f"{arm}_loss": 1.0 for arm in ("A0", "A1")}
+    swapped = {"A0_with_gate_of_A1": 0.5, "A0_with_gate_of_A5": 0.125, "A1_with_gate_of_A0": 0.25}
+    found = compared(("A0", "A1"), figures | swapped)
+    assert found["A0_gate_over_control"] == 0.375
+    assert "A1_gate_over_control" not in found, "A2 was not trained"
+    distances = {"A0_distance": 0.25, "A1_distance": 1.0}
+    assert compared(("A0", "A1"), figures | distances)["distance_gained"] == 0.75
+
+
+def test_gates_are_asked_of_the_arms_that_there_are(tmp_path: Path):
+    study = replace(TINY, cortex=replace(TINY.cortex, steps=1), arms=("A0", "A1", "A5"))
+    assert set(of_gates(study, 0, tmp_path).figures) == {
+        "A0_with_gate_of_A1",
+        "A1_with_gate_of_A0",
+        "A0_with_gate_of_A5",
+    }
+
+
+def test_slots_that_look_are_an_arm_of_their_own(tmp_path: Path):
+    study = replace(TINY.cortex, steps=1)
+    assert LOOKING not in ARMS
+    assert study.bank(LOOKING) == EnergyBankConfig(n_slots=5, bidirectional=True)
+    measured = bidirectional(study, 0, tmp_path)
+    assert {claim.figure for claim in PARALLAX_BIDIRECTIONAL.claims} <= set(measured.figures)
+    assert measured.figures["A5_over_looking"] == measured.figures["A5_loss"] - measured.figures["A0b_loss"]
+    assert of_deletion(study, 0, tmp_path).figures.keys() == {"deleted_10%", "deleted_50%", "deleted_90%"}
+    assert on_text(PARALLAX_BIDIRECTIONAL, "code").sizes["small"].corpus == "code"
+
+
 def test_distance_is_0_within_the_states_and_1_of_what_points_anywhere():
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(200, 20, generator=generator) * torch.tensor([1.0] * 5 + [0.0] * 15)
@@ -208,9 +244,11 @@ def test_distance_is_0_within_the_states_and_1_of_what_points_anywhere():
 def test_correlations():
     assert correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
     assert correlation([1, 1, 1], [3, 2, 1]) == 0
-    x = np.array([[0.0, 1, 2], [5, 6, 7]])
-    value, low, high = pooled_correlation(x, -x + np.array([[9.0], [0.0]]))
-    assert (value, low, high) == pytest.approx((-1, -1, -1))
+    found = [result_of(seed, correlation=value) for seed, value in enumerate((-0.9, -0.5, -0.7))]
+    row = over_seeds_table(ARMS, found).rows[0]
+    half = 4.302653 * 0.2 / 3**0.5
+    assert row[1] == f"-0.700 [{-0.7 - half:.3f}, {-0.7 + half:.3f}]"
+    assert over_seeds_table(ARMS, found[:1]).rows[0][1] == "-0.900"
 
 
 def test_a_run_that_is_there_is_not_trained_again(tmp_path: Path):

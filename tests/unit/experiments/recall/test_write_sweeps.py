@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from mnemoscope.experiments.recall.capacity import FOLDER
-from mnemoscope.experiments.recall.write_sweeps import DEFAULT, WRITE_SWEEPS, WriteSweeps, found_of, write_sweeps
+from mnemoscope.experiments.recall.write_sweeps import (
+    AGAIN,
+    DEFAULT,
+    WITH_STEP,
+    WRITE_SWEEPS,
+    WriteSweeps,
+    found_of,
+    write_sweeps,
+)
 from mnemoscope.experiments.reproducing import reproduce
 from mnemoscope.experiments.reproduction_page import reproduction_of
 from mnemoscope.tasks.cued_recall import CuedRecallConfig
@@ -19,11 +27,17 @@ TINY = WriteSweeps(
 def test_one_setting_differs_from_the_default():
     default = asdict(WriteSweeps().default)
     arms = WriteSweeps().arms()
-    assert len(arms) == 20
+    assert len(arms) == 28
+    step = WriteSweeps().default.default_step_size
     for name, memory in arms.items():
         changed = {key for key, value in asdict(memory).items() if default[key] != value}
-        assert len(changed) == (name != DEFAULT)
-    assert len({str(asdict(memory)) for memory in arms.values()}) == len(arms)
+        if name.endswith(WITH_STEP):
+            assert memory.initial_step_size == step
+            changed -= {"initial_step_size"}
+        assert len(changed) == (name not in (DEFAULT, AGAIN))
+    assert len({str(asdict(memory)) for memory in arms.values()}) == len(arms) - 1
+    steps = {name: memory.default_step_size for name, memory in arms.items() if memory.initial_step_size is None}
+    assert (steps["chunk 1"], steps["window 16"]) == (pytest.approx(8 * step), pytest.approx(step / 16))
 
 
 def test_the_default_steps_as_far_as_the_guide():
@@ -46,6 +60,15 @@ def test_the_study(tmp_path: Path):
     assert [row[0] for row in table.rows] == list(TINY.arms())
     assert len(reproduction_of(tiny, "small", found, 1, "").charts) == 5
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / FOLDER).rglob("*.json")}
-    assert len(kept) == 20
+    assert len(kept) == 28
     assert write_sweeps(TINY, 0, tmp_path).figures == figures
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
+
+
+def test_the_default_again_differs_by_its_draw_alone(tmp_path: Path):
+    """Of longer training than the study above, so that accuracies may differ."""
+    settings = replace(TINY, steps=4, step_factors=(), retentions=(), momenta=(), windows=(), chunks=())
+    measured = write_sweeps(settings, 0, tmp_path)
+    assert list(settings.arms()) == [DEFAULT, AGAIN]
+    assert measured.series["default: train"] != measured.series["again: train"]
+    assert measured.figures["default gain"] == 0

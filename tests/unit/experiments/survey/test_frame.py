@@ -69,10 +69,24 @@ def results(*figures: Mapping[str, float]) -> list[Result]:
         ([{}, {"far": 0.1}, {"far": 0.1}], "holds only when: near by"),
         ([{"control": 0.8}], "not testable at this size"),
         ([{"near": float("nan"), "far": float("nan")}], "does not hold"),
+        ([{"control": 0.1}, {}, {}], "holds"),
+        ([{"control": 0.1, "near": 0.1}, {"far": 0.1}, {"far": 0.1}], "holds only when: near by"),
+        ([{"control": 0.1}, {"control": 0.1}, {}], "not testable at this size"),
+        ([{"control": 0.1}, {}], "not testable at this size"),
+        ([{"near": 0.1, "far": 0.1}, {"near": 0.1, "far": 0.1}, {}], "does not hold"),
+        ([{"near": 0.1, "far": 0.1}, {}], "undecided"),
+        ([{"near": 0.1, "far": 0.1}, {"near": 0.1}, {"far": 0.1}], "does not hold"),
+        ([{"near": 0.1, "far": 0.1}, {"far": 0.1}, {}], "undecided"),
+        ([{"control": 0.1}, {"near": 0.1, "far": 0.1}, {"near": 0.1, "far": 0.1}], "does not hold"),
     ],
 )
 def test_the_answer(figures: list[dict[str, float]], answer: str):
     assert str(verdict(FINDING, CLAIMS, results(*figures))) == answer
+
+
+def test_an_answer_says_on_which_seeds_it_rests():
+    said = verdict(FINDING, CLAIMS, results({"control": 0.1, "near": 0.1}, {}, {"far": 0.1}))
+    assert (said.able, dict(said.within)) == (2, {"near": 2, "far": 1})
 
 
 def test_what_to_do_follows_the_answer():
@@ -82,10 +96,15 @@ def test_what_to_do_follows_the_answer():
         "does not hold": "Do not.",
         "holds only when: far away": "Under these conditions: Use it. Otherwise: Do not.",
         "not testable at this size": "Nothing can rest on this yet.",
+        "undecided": "Seeds contradict each other: run more of them, and examine your own network before you act on "
+        "it.",
     }
 
 
-CASES = [results(each) for each in ({}, {"near": 0.0, "far": 0.0}, {"near": 0.0}, {"control": 0.0})]
+CASES = [
+    *(results(each) for each in ({}, {"near": 0.0, "far": 0.0}, {"near": 0.0}, {"control": 0.0})),
+    results({"near": 0.0, "far": 0.0}, {}),
+]
 
 
 def test_the_page_of_the_experiment_gets_the_findings_before_its_own_tables():

@@ -97,6 +97,26 @@ def test_the_list_has_every_answer(tmp_path: Path):
     assert "| [More \\| is better](gains.md) | does not hold | `toy` | 1 |" in index.read_text()
 
 
+def test_a_seed_whose_control_failed_does_not_decide(tmp_path: Path):
+    leave(tmp_path, {"control": 0.1, "gain": 0.0}, {}, {})
+    page = page_of(tmp_path)
+    assert (
+        "**Holds.** 3 seeds; in 1 of them what the claim presupposes did not come about. "
+        "What decides: at eight pairs, in 2 of the 2 seeds that could decide." in page
+    )
+
+
+def test_seeds_that_contradict_each_other_leave_it_undecided(tmp_path: Path):
+    leave(tmp_path, {"gain": 0.0}, {})
+    page = page_of(tmp_path)
+    assert "**Undecided.** 2 seeds of the 3 that were wanted. What decides: at eight pairs, in 1 of the 2 seeds" in page
+
+
+def test_most_seeds_must_be_able_to_decide(tmp_path: Path):
+    leave(tmp_path, {"control": 0.1}, {"control": 0.1}, {})
+    assert "**Not testable at this size.** In 2 of 3 seeds, what the claim presupposes" in page_of(tmp_path)
+
+
 def test_without_results_a_page_says_so(tmp_path: Path):
     page = page_of(tmp_path)
     assert "**Not measured yet.** The command below measures it." in page

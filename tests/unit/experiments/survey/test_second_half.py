@@ -1,13 +1,17 @@
 """What studies of machines, slots, curricula and collapsed structures compute, on cases whose answer is known."""
 
+import math
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import pytest
 import torch
 
+from mnemoscope.contracts import Batch
 from mnemoscope.experiments.survey import (
     bottleneck,
+    branches,
     collapsed_experts,
     collapsed_heads,
     curriculum,
@@ -15,21 +19,20 @@ from mnemoscope.experiments.survey import (
     dnc_amendments,
     gradients,
     ntm_start,
+    overflow,
     reconstruction,
+    retnet,
     slots,
+    telling,
 )
 from mnemoscope.experiments.survey.bits import NEVER, learned
 from mnemoscope.experiments.survey.undoing import undone
+from mnemoscope.experiments.trained.truth import PerSequence
 from mnemoscope.memories import Attention, DNCConfig, Experts, NTMConfig, SlotMemory, SlotMemoryConfig
-from mnemoscope.models import Stack, build_model
+from mnemoscope.models import Model, Stack, build_model
 from mnemoscope.tasks import CopyingConfig, build_task, task_rng
-from mnemoscope.training import Recipe, TrainedRun
 from mnemoscope.training.lessons import Bandit, Plain, Staged
-from tests.unit.experiments.survey.tiny import SETTINGS
-
-
-def untrained(recipe: Recipe) -> TrainedRun:
-    return TrainedRun(recipe=recipe, model=build_model(recipe.model, 0), task=build_task(recipe.task), step=0)
+from tests.unit.experiments.survey.tiny import SETTINGS, untrained
 
 
 @pytest.mark.parametrize(
@@ -178,19 +181,113 @@ def test_what_undoing_costs():
     with torch.no_grad():
         cast(Experts, experts.model.get_submodule("blocks.1.mixer")).router.weight.zero_()
     assert undone(experts, Experts, collapsed_experts.same_route, 16) == pytest.approx(0, abs=1e-6)
+    assert undone(run, Attention, collapsed_heads.uniform_look, 16) != 0
     assert collapsed_experts.violation(experts) == pytest.approx(2)
 
 
-def test_overlap_of_heads():
+def test_the_route_is_that_of_most_and_the_weight_a_token_s_own():
+    shares = torch.tensor([[[0.7, 0.3], [0.4, 0.6], [0.8, 0.2]]])
+    sent = collapsed_experts.same_route(shares)
+    assert sent.argmax(-1).tolist() == [[0, 0, 0]]
+    assert sent[..., 0].tolist() == [pytest.approx([0.7, 0.6, 0.8])]
+
+
+def test_everywhere_alike_is_a_row_of_weights():
+    looks = collapsed_heads.uniform_look(torch.rand(2, 3, 4, 4))
+    assert looks.shape == (2, 3, 4, 4)
+    assert looks[0, 0].tolist() == [[1, 0, 0, 0], [0.5, 0.5, 0, 0], pytest.approx([1 / 3] * 3 + [0]), [0.25] * 4]
+
+
+def test_overlap_counts_rows_with_a_place_only():
     run = untrained(collapsed_heads.recipes(SETTINGS["survey-collapsed-heads"])["four heads"])
     blocks = cast(Stack, run.model).blocks
-    found = list[float]()
     for scale in (0.0, 300.0):
         with torch.no_grad():
             for block in blocks:
                 cast(Attention, block.mixer).qkv.weight.mul_(1 if scale else 0).add_(
                     scale * torch.randn(block.mixer.qkv.weight.shape)  # pyright: ignore[reportAttributeAccessIssue]
                 )
-        found.append(collapsed_heads.overlap(run))
-    assert found[0] == pytest.approx(1)
-    assert found[1] < 0.7
+        peaked, alike = collapsed_heads.overlap(run)
+        if scale:
+            assert peaked > 0.5
+            assert 0 < alike < 0.7
+        else:
+            assert peaked == 0
+            assert math.isnan(alike)
+
+
+def test_what_a_machine_s_gradient_is_held_against_has_learned():
+    names = [f"{name} {when}: reach" for name in dilution.ARMS for when in dilution.WHEN]
+    figures = dict.fromkeys(names, 0.2) | {f"{stage} before": 0.5 for stage in gradients.STAGES}
+    figures |= {"linear attention after: reach": 0.05, "attention after: reach": 3.0}
+    figures |= {f"{name}: learned": 1.0 for name in dilution.ARMS}
+    assert dilution.compared(figures)["against_linear after"] == pytest.approx(0.2 / 0.05)
+    assert dilution.compared(figures)["largest_reach"] == 3.0
+    figures |= {"linear attention: learned": 0.1, "attention: learned": 0.1}
+    found = dilution.compared(figures)
+    assert (found["against_linear after"], found["largest_reach"]) == (pytest.approx(1.0), pytest.approx(0.2))
+    assert (found["linear: learned"], found["best: learned"]) == (1.0, 1.0)
+    none = dilution.compared(figures | {f"{name}: learned": 0.1 for name in dilution.ARMS})
+    assert math.isnan(none["largest_reach"])
+    assert math.isnan(none["against_linear after"])
+
+
+def test_figures_that_tell_idle_heads_from_those_that_bear():
+    idle = [telling.Head(0.0, 0.9, 0.01), telling.Head(0.005, 0.8, 0.2)]
+    bearing = [telling.Head(0.5, 0.1, 0.3), telling.Head(0.02, 0.2, 0.1)]
+    assert telling.told([*idle, *bearing]) == {"idle": 2, "bearing": 2, "entropy": 1.0, "gradient": 0.75}
+    assert math.isnan(telling.told(idle)["entropy"])
+
+
+def test_a_head_whose_read_goes_nowhere_is_idle():
+    run = untrained(SETTINGS["survey-telling"].heads.recipe("recall"))
+    (module,) = (module for module in run.model.modules() if isinstance(module, Attention))
+    with torch.no_grad():
+        module.out.weight.mul_(100)
+        module.out.weight[:, :8] = 0
+    shut, open_ = telling.heads_of(run, 16)
+    assert shut.effect == pytest.approx(0, abs=1e-7)
+    assert shut.gradient == pytest.approx(0, abs=1e-7)
+    assert abs(open_.effect) > 1e-3
+    assert open_.gradient == pytest.approx(1)
+    assert 0 < open_.entropy <= 1
+    assert not any(point._forward_hooks for point in (module.read, module.addressing))
+
+
+def test_branches_treat_the_hybrid_of_retnet():
+    arms = branches.recipes(branches.SMALL)
+    assert arms["base"] == retnet.recipes(retnet.SMALL)["gated delta 1:1"]
+    assert all(recipe.model == arms["base"].model and recipe.train == arms["base"].train for recipe in arms.values())
+    assert [recipe.remedies for recipe in arms.values()] == [(), *((remedy,) for remedy in branches.REMEDIES.values())]
+
+
+def test_a_load_makes_sequences_longer_but_not_shorter(monkeypatch: pytest.MonkeyPatch):
+    seen = list[tuple[int, int]]()
+    settings = SETTINGS["survey-overflow"]
+    run = untrained(overflow.recipes(settings)["attention"])
+    measure = overflow.held_out_losses
+
+    def watched(model: Model, batches: list[Batch]) -> PerSequence:
+        seen.append(tuple(batches[0].inputs.shape))
+        return measure(model, batches)
+
+    monkeypatch.setattr(overflow, "held_out_losses", watched)
+    for load in settings.loads:
+        assert 0 <= overflow.at_load(run, settings, load) <= 1
+    assert seen == [(16, 16), (16, 16), (16, 32)]
+
+
+def test_an_unclipped_machine_that_fails_is_known_to_have_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    settings = SETTINGS["survey-ntm-start"]
+    recipe = settings.unclipped
+    assert recipe.train.grad_clip is None
+    assert cast(NTMConfig, recipe.model.mixers[0]).clip is None  # pyright: ignore[reportAttributeAccessIssue]
+    assert not ntm_start.fails(settings.training, recipe, 0, tmp_path)
+    hopeless = replace(recipe, name="hopeless", train=replace(recipe.train, learning_rate=1e30, warmup_steps=0))
+    assert ntm_start.fails(settings.training, hopeless, 0, tmp_path)
+
+    def refused(*given: object) -> None:
+        raise AssertionError("it is not begun again")
+
+    monkeypatch.setattr(ntm_start, "trained", refused)
+    assert ntm_start.fails(settings.training, hopeless, 0, tmp_path)

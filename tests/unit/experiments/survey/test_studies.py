@@ -41,8 +41,9 @@ def test_small_sizes_are_of_the_cpu_and_large_ones_of_a_gpu(study: Study):
 
 
 def _device(settings: Any) -> str:
-    shared = getattr(settings, "window", getattr(settings, "machine", settings))
-    return shared.training.device
+    shared = (getattr(settings, name, None) for name in ("window", "machine", "hybrid", "recall", "heads"))
+    owner = next(each for each in (settings, *shared) if hasattr(each, "training"))
+    return owner.training.device
 
 
 @pytest.mark.parametrize("name", ONE)

@@ -5,6 +5,7 @@ from typing import Any
 
 from mnemoscope.experiments.survey.arms import Examining, Training
 from mnemoscope.experiments.survey.bottleneck import BottleneckStudy
+from mnemoscope.experiments.survey.branches import BranchStudy
 from mnemoscope.experiments.survey.collapsed_experts import ExpertStudy
 from mnemoscope.experiments.survey.collapsed_heads import HeadsStudy
 from mnemoscope.experiments.survey.controller import ControllerStudy
@@ -16,14 +17,19 @@ from mnemoscope.experiments.survey.heads import HeadStudy
 from mnemoscope.experiments.survey.hybrids import HybridStudy
 from mnemoscope.experiments.survey.mamba_kinds import MambaStudy
 from mnemoscope.experiments.survey.ntm_start import NtmStartStudy
+from mnemoscope.experiments.survey.overflow import OverflowStudy
 from mnemoscope.experiments.survey.patching import PatchingStudy
 from mnemoscope.experiments.survey.recall_state import RecallState
 from mnemoscope.experiments.survey.reconstruction import ReconstructionStudy
 from mnemoscope.experiments.survey.retnet import RetnetStudy
 from mnemoscope.experiments.survey.saturation import SaturationStudy
 from mnemoscope.experiments.survey.slots import SlotStudy
+from mnemoscope.experiments.survey.telling import TellingStudy
+from mnemoscope.experiments.survey.tickets import TicketStudy
 from mnemoscope.experiments.survey.window import WindowStudy
-from mnemoscope.tasks import CopyingConfig, KeyValueConfig, MqarConfig, TextConfig
+from mnemoscope.models import build_model
+from mnemoscope.tasks import CopyingConfig, KeyValueConfig, MqarConfig, TextConfig, build_task
+from mnemoscope.training import Recipe, TrainedRun
 
 TRAINING = Training(d_model=16, mlp_ratio=1.0, steps=2, batch_size=4, n_test=16)
 EXAMINING = Examining(n_calibration=16, n_test=16, fit_steps=2)
@@ -33,22 +39,28 @@ COPY = CopyingConfig(n_bits=3, max_length=3)
 BITS = Training(d_model=8, mlp_ratio=0.0, steps=2, batch_size=4, n_test=16)
 MACHINE = NtmStartStudy(training=BITS, task=COPY, n_slots=4, word=4, hidden=4)
 WINDOW = WindowStudy(training=TRAINING, examining=EXAMINING, task=RECALL)
+RETNET = RetnetStudy(training=TRAINING, examining=EXAMINING, task=RECALL)
+HEADS = HeadStudy(training=TRAINING, recall=RECALL, text=TEXT, n_layers=1, n_heads=2, prune_steps=1)
 
 SETTINGS: Mapping[str, Any] = {
     "survey-recall-state": RecallState(
         training=TRAINING,
         task=RECALL,
-        arms=("attention", "window 8", "linear attention 8", "delta net 8", "delta net 4"),
+        arms=("attention", "window 8", "window 16", "linear attention 8", "delta net 8", "delta net 2"),
     ),
     "survey-window": WINDOW,
     "survey-hybrids": HybridStudy(training=TRAINING, reading=TRAINING, examining=EXAMINING, task=RECALL, text=TEXT),
-    "survey-forgetting": ForgettingStudy(training=TRAINING, lengths=(8, 16), states=(4, 8)),
+    "survey-forgetting": ForgettingStudy(training=TRAINING, lengths=(8, 16), states=(4, 8), corpus="prose"),
     "survey-mamba": MambaStudy(training=TRAINING, reading=TRAINING, examining=EXAMINING, task=RECALL, text=TEXT),
-    "survey-retnet": RetnetStudy(training=TRAINING, examining=EXAMINING, task=RECALL),
-    "survey-saturation": SaturationStudy(training=TRAINING, recall=RECALL, text=TEXT),
+    "survey-retnet": RETNET,
+    "survey-branches": BranchStudy(hybrid=RETNET),
+    "survey-overflow": OverflowStudy(recall=RecallState(training=TRAINING, task=RECALL), loads=(1, 2, 4), n_test=16),
+    "survey-tickets": TicketStudy(window=WINDOW),
+    "survey-telling": TellingStudy(heads=HEADS, n_test=16),
+    "survey-saturation": SaturationStudy(training=TRAINING, reading=TRAINING, recall=RECALL, text=TEXT),
     "survey-controller": ControllerStudy(training=TRAINING, examining=EXAMINING, widths=(2, 4, 8), n_slots=4, word=4),
     "survey-patching": PatchingStudy(window=WINDOW, at=(4, 8), n_test=16),
-    "survey-heads": HeadStudy(training=TRAINING, recall=RECALL, text=TEXT, n_layers=1, n_heads=2, prune_steps=1),
+    "survey-heads": HEADS,
     "survey-ntm-start": MACHINE,
     "survey-dnc": DncStudy(
         training=BITS,
@@ -67,3 +79,7 @@ SETTINGS: Mapping[str, Any] = {
     "survey-collapsed-experts": ExpertStudy(training=TRAINING, text=TEXT, n_experts=3, width=4),
     "survey-collapsed-heads": HeadsStudy(training=TRAINING, task=RECALL, n_heads=2),
 }
+
+
+def untrained(recipe: Recipe) -> TrainedRun:
+    return TrainedRun(recipe=recipe, model=build_model(recipe.model, 0), task=build_task(recipe.task), step=0)

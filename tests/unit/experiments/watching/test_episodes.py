@@ -7,12 +7,14 @@ import pytest
 from pydantic import TypeAdapter
 
 from mnemoscope.cli.train import Train
+from mnemoscope.experiments.atlas.recipes import TINY_RECIPES
 from mnemoscope.experiments.watching.episodes import HEAD_EVERY, WIDTHS, EpisodeTable, cells, joined
 from mnemoscope.runs import RunDirectory
 from mnemoscope.training import Recipe
 from mnemoscope.training.callbacks import Moment
 from mnemoscope.training.lessons import Episodic
 from mnemoscope.training.metrics import MetricsConfig
+from mnemoscope.training.metrics.grokking_phase import PHASES, WINDOW
 from tests.unit.experiments.advising.doctored import recipe
 from tests.unit.training.small import small_model
 
@@ -32,15 +34,19 @@ FIGURES = {
     "effective_dimension.share.tied": 0.41,
     "memory_rank.mean": 3.21,
     "state_magnitude.relative_update": 0.0123,
+    "state_magnitude.norm": 8.12,
+    "gradient_weight_cosine.before": -0.0314,
+    "softmax_collapse.share": 0.25,
+    "grokking_phase.phase": 1.0,
 }
 
 
 def test_a_line_holds_the_figures_without_weights_and_floors():
     line = cells(100, FIGURES)
     assert list(line) == list(WIDTHS)
-    shown = "100|4.10 / 5.02|0.121 / 0.118|0.117 / 0.118|0.120|-0.000 ±0.009|0.13|0.96|0.41|3.2|0.0123"
+    shown = "100|4.10/5.02|0.121/0.118|0.117/0.118|0.120|-0.000 ±0.009|0.13|0.96|0.41|3.2|8.1|0.0123|-0.031|0.25"
     assert list(line.values()) == shown.split("|")
-    assert set(cells(1, {}).values()) == {"1", "-", "- / -"}
+    assert set(cells(1, {}).values()) == {"1", "-", "-/-"}
     assert len(joined(line)) <= 120
 
 
@@ -63,6 +69,23 @@ def test_a_line_comes_at_each_evaluation_with_the_newest_metrics():
     assert "+0.500" in said[1]
 
 
+def test_the_phase_is_said_when_it_changes():
+    table, said = EpisodeTable(), list[str]()
+    for step, phase in enumerate(("insufficient_data", "insufficient_data", "memorization", "cleanup"), start=1):
+        row = {"validation_utility": 0.5, "grokking_phase.phase": float(PHASES.index(phase))}
+        table.after_step(Moment(step=step, steps=99, model=small_model(), row=row, say=said.append))
+    assert [line for line in said if line.startswith("phase: ")] == [
+        "phase: insufficient_data",
+        "phase: insufficient_data -> memorization",
+        "phase: memorization -> cleanup",
+    ]
+
+
+def test_the_guides_tiny_recipes_are_evaluated_often_enough_for_a_phase():
+    for name, tiny in TINY_RECIPES.items():
+        assert tiny.train.steps // tiny.train.eval_every >= WINDOW, name
+
+
 def test_training_in_episodes_shows_it_and_writes_what_it_would_have_written(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
@@ -75,9 +98,10 @@ def test_training_in_episodes_shows_it_and_writes_what_it_would_have_written(
     assert Train(recipe=str(file), out=tmp_path / "run", settings=("train.seed=3",)).run() == 0
     out, err = capfd.readouterr()
     lines = err.splitlines()
-    head = next(line for line in lines if "acc. train/held" in line)
+    head = next(line for line in lines if "acc tr/held" in line)
     (first, *_) = [line for line in lines if line.split()[:1] == ["1"]]
     assert len(first.split()) >= len(head.split()) - 5
+    assert "phase: insufficient_data" in lines
     assert "raw gate" not in err
     assert "validation utility" not in out
     run = RunDirectory(tmp_path / "run")

@@ -44,6 +44,21 @@ def test_a_shut_gate_under_a_floor_looks_healthy_as_published_and_not_in_the_raw
     assert observed((AS_PUBLISHED,), gate_bias=math.log(0.02 / 0.98))["as_published.gate_collapse_risk"] == 1
 
 
+def test_the_gate_is_that_of_the_last_call():
+    """An episode ends with its retrieval: the floor of storage is not in the mean."""
+    layout = "parallel(atlas_compat(chunk_tokens=4), attention(window=4))"
+    model = build(StackConfig.of(layout, vocab_size=11, d_model=8), seed=0)
+    metrics = Metrics(model, MetricsConfig(every=1, names=(AS_PUBLISHED,)))
+    remedy = GateFloor(floors=(0.0,), switches=(), storage_floor=0.99, retrieval_floor=0.3, floor_mode="clamp")
+    with treated(model, (remedy,)) as (treatment,):
+        treatment.on_step(1, 1)
+        with metrics.observing(1):
+            for mode in ("storage", "retrieval"):
+                treatment.set_mode(mode)
+                logits = model(TOKENS)
+    assert 0.3 <= metrics.figures(logits, TARGETS)["as_published.gate_mean"] < 0.7
+
+
 def test_the_cosine_is_read_after_gradients_are_cleared():
     """D5."""
     found = observed(("gradient_weight_cosine", AS_PUBLISHED))
