@@ -140,6 +140,16 @@ def test_our_stacks_are_examined_at_both_loci(layout: str):
     assert np.mean(examination.base.loss) == pytest.approx(examination.base_loss.value, rel=1e-5)
 
 
+def test_banks_together_are_held_against_their_mean_slots():
+    """They have no history to cut, so that without it nothing could say that a level of banks holds anything."""
+    model = build(StackConfig.of("bank(n_slots=3), bank(n_slots=3), gated_delta", vocab_size=11, d_model=8), seed=0)
+    groups = {"banks": ["blocks.[01].mixer"], "mixed": ["blocks.[12].mixer"]}
+    examination = ms.examine(model, batches(), groups=groups, budget=TINY)
+    compared = {group.name: {each.name for each in group.comparisons} for group in examination.groups}
+    assert "single_vector" in compared["banks"]
+    assert "single_vector" not in compared["mixed"]
+
+
 def test_shares_of_memories_and_routes_add_up(recurrent: Recurrent):
     model = build(StackConfig.of("gated_delta, attention", vocab_size=11, d_model=8), seed=0)
     as_routes = ["blocks.0.mixer"]

@@ -63,6 +63,7 @@ def test_small_share_is_shared_even_where_the_site_is_necessary():
 def test_bank_earns_load_bearing_through_the_single_vector_and_is_never_local():
     bank = replace(LOAD_BEARING, local_horizon=None, single_vector=MUCH)
     assert decide(bank, 100).verdict == "load-bearing (sole)"
+    assert decide(bank, 100).because.startswith("its slots are told apart")
     assert decide(replace(bank, single_vector=NOTHING), 100).verdict == "inconclusive"
 
 

@@ -63,7 +63,7 @@ class Facts:
         optimal_constant, zero, random_constant: single effects; None where a loss was not finite.
         position_constant: the best constant of each position; None where lengths differ, or one constant does as well.
         local_horizon: history cut to the local window; None where the state cannot be edited.
-        single_vector: for a bank, every slot replaced by the mean slot; None for other memories.
+        single_vector: for a bank, or banks together, every slot replaced by the mean slot; None for other memories.
         conditional: effect of the site when everything else is off already; None where there is nothing else.
         share: Shapley share of the headroom.
         necessity: optimal-constant effect over headroom.
@@ -200,6 +200,8 @@ def _is_ungraded(facts: Facts) -> bool:
     return _is_load_bearing(facts) and not facts.routes_known
 
 
+_HISTORY_USED, _SLOTS_USED = "its history is used", "its slots are told apart"
+
 TABLE: tuple[Row, ...] = (
     Row("untrained", _is_untrained, "the model is no better than the best constant output", needs_routes=False),
     Row("not-demanded", _is_not_demanded, "without any memory and any long-range route the loss is the same"),
@@ -211,9 +213,9 @@ TABLE: tuple[Row, ...] = (
     Row("decorative", _is_decorative, "neither the best constant nor zero in its place is missed"),
     Row("saturated", _is_saturated, "used at a small load, and full: accuracy falls as more is to be held"),
     Row("local-only", _is_local_only, "the module is used, its memory beyond the local window is not", False),
-    Row("load-bearing", _is_ungraded, "its history is used; routes unknown, so not graded", needs_routes=False),
-    Row("load-bearing (sole)", _is_sole, "its history is used, and little else could supply it"),
-    Row("load-bearing (shared)", _is_load_bearing, "its history is used, and others carry part of it"),
+    Row("load-bearing", _is_ungraded, f"{_HISTORY_USED}; routes unknown, so not graded", needs_routes=False),
+    Row("load-bearing (sole)", _is_sole, f"{_HISTORY_USED}, and little else could supply it"),
+    Row("load-bearing (shared)", _is_load_bearing, f"{_HISTORY_USED}, and others carry part of it"),
 )
 """In order; the first row that holds wins."""
 
@@ -231,10 +233,15 @@ def decide(facts: Facts, n_test: int) -> Decision:
     """The first row that holds; rows that need declared routes are passed over where routes are unknown."""
     for row in TABLE:
         if row.holds(facts) and (facts.routes_known or not row.needs_routes):
-            return Decision(verdict=row.verdict, because=row.because)
+            return Decision(verdict=row.verdict, because=_because(row, facts))
     if not facts.routes_known and any(row.holds(facts) for row in TABLE):
         return Decision(verdict=None, because="effects only: whether others replace it needs routes=, unknown here")
     return _inconclusive(facts, n_test)
+
+
+def _because(row: Row, facts: Facts) -> str:
+    """The reason of a row; of a bank, which has no history, what its slots say."""
+    return row.because if facts.single_vector is None else row.because.replace(_HISTORY_USED, _SLOTS_USED)
 
 
 DECIDING = (

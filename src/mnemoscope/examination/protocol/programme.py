@@ -2,7 +2,7 @@
 
 ("off", a, b, ...)               switched off together, at jointly fitted constants
 (locus, site, intervention)      one site at one locus
-("single", site)                 a bank whose slots all hold the mean slot
+("single", site or group)        banks whose slots all hold the mean slot
 ("window", site, w)              only the last w tokens in memory
 ("probe", site)                  a large random constant, to see whether anything listens
 """
@@ -150,11 +150,9 @@ class Programme:
                 found |= self._fixed(site, locus)
         if "contribution" in site.loci and self.budget.contribution:
             found["contribution", site.name, "optimal_constant"] = self._constant_contribution(site)
-        owner = owner_of(site, self.replayer.modules)
-        if isinstance(owner, Slots):
-            vector = owner.single_vector().detach()
-            vector = vector if site.channels is None else site.channels.of(vector[None, None])[0, 0]
-            found["single", site.name] = [Edit(site.loci["read"], Constant(vector))]
+        single = self._single_vector(site)
+        if single is not None:
+            found["single", site.name] = [single]
         if "gate" in site.evidence:
             for name, value in (("gate_shut", 0.0), ("gate_open", 1.0)):
                 found["read", site.name, name] = [Edit(site.evidence["gate"], GateClamp(value, value))]
@@ -172,11 +170,23 @@ class Programme:
         for name in ("zero", "mean", "random_constant"):
             edits = [of[key] for site, of in zip(members, fixed, strict=True) for key in [("read", site.name, name)]]
             found["read", group.name, name] = [edit for some in edits for edit in some]
+        single = [edit for site in members if (edit := self._single_vector(site)) is not None]
+        if len(single) == len(members):
+            found["single", group.name] = single
         windows = [self._windows(site, (self.case.window,)) for site in members]
         if self.case.methods[group.name] != "none" and all(windows):
             cut = [edit for of in windows for edits in of.values() for edit in edits]
             found["window", group.name, str(self.case.window)] = together(cut)
         return found
+
+    def _single_vector(self, site: Site) -> Edit | None:
+        """Every slot replaced by the mean slot; None for a memory without slots of its own."""
+        owner = owner_of(site, self.replayer.modules)
+        if not isinstance(owner, Slots):
+            return None
+        vector = owner.single_vector().detach()
+        vector = vector if site.channels is None else site.channels.of(vector[None, None])[0, 0]
+        return Edit(site.loci["read"], Constant(vector))
 
     def _by_position(self, fitted: Fitted, player: Player) -> Conditions:
         """Only where one constant for all positions is not enough: else a constant for each can be worth no more."""
