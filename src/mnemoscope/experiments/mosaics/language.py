@@ -362,4 +362,4 @@ def _experiment(corpus: str, minutes: Mapping[Size, float]) -> Experiment[Langua
 
 
 MOSAIC_STORIES = _experiment("stories", {"small": 13.0})
-MOSAIC_PROSE = _experiment("prose", {})
+MOSAIC_PROSE = _experiment("prose", {"small": 14.0})

@@ -334,6 +334,6 @@ REGBENCH_LONGER = _experiment(
     "is the transformer's distance on RegBench one of speed? four times the epochs, at a third of the learning rate",
     replace(SMALL, arms=("transformer",), environments=(500,), epochs=(60,), learning_rate=1e-3),
     replace(PAPER, arms=("transformer",), environments=(500,), epochs=(1600,)),
-    {},
+    {"small": 20.0},
     regbench_longer,
 )
