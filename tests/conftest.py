@@ -1,6 +1,7 @@
 """What every test runs under: checked shapes, one thread, and NaN in memory that nobody has written to."""
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 
@@ -17,6 +18,9 @@ if os.environ.get("JAXTYPING_DISABLE") != "1":
     install_import_hook(SHAPED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 torch.set_num_threads(1)
+
+# A shell starts what runs in its background without Ctrl-C, and so do all that it starts; tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # torch fills uninitialised memory only while deterministic algorithms are on; on a CPU they cost next to nothing.
 torch.use_deterministic_algorithms(True)

@@ -218,7 +218,7 @@ ATLAS_EXAMINED = Experiment(
     sizes={"small": AtlasExamined()},
     measure_in=examined,
     plots=(
-        Plot(
+        *Plot(
             title="Horizon",
             caption="The largest loss of a memory that sees only so much of what came before.",
             y_label="loss (nats a masked word)",
@@ -226,7 +226,7 @@ ATLAS_EXAMINED = Experiment(
             x_label="history (tokens)",
             log_x=True,
             lines={name: f"{name}: window -> {name}: loss" for name in NAMES},
-        ),
+        ).split(),
     ),
     tables=verdicts,
 )

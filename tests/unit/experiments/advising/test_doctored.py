@@ -153,7 +153,7 @@ def test_a_change_that_the_run_has_no_place_for_is_added_or_said(tmp_path: Path)
     assert (program, verb, file, option) == ("mnemoscope", "trial", str(run / "config.json"), "--remedies")
     assert parse_calls("remedies", remedies, REMEDIES)
     (faster,) = [row for row in rows_of(advice, 17) if row.status == "holds"]
-    assert "omega(initial_step_size=0.2)" in faster.commands[0]
+    assert "initial_step_size=0.0125" in faster.commands[0]
     (content,) = [row for row in rows_of(advice, 18) if row.status == "holds"]
     assert not content.commands
     assert "has no 'masked_words'" in content.remark

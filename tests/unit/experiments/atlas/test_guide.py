@@ -82,10 +82,12 @@ ARRIVES: dict[str, tuple[Value, Callable[[Recipe], object], object]] = {
     "orthogonal_grad_strength": (0.25, lambda r: r.train.orthogonal_gradient, 0.25),
     "metrics_interval": (9, lambda r: (r.train.eval_every, r.train.metrics and r.train.metrics.every), (9, 9)),
     "dataset_path": ("prose", lambda r: r.task.corpus, "prose"),
+    "tokenizer": ("bpe", lambda r: r.task.text_unit, "bpe"),
 }
 """Another value than the guide's, and what of recipe or module must then be what."""
 
 COMPANY: dict[str, dict[str, Value]] = {
+    "tokenizer": {"vocab_size": 300},
     "d_key": {"d_value": 16},
     "d_value": {"d_key": 16},
     "use_orthogonal_grad": {"orthogonal_grad_strength": 0.5},

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mnemoscope.experiments.mosaics.arms import Shape, count
-from mnemoscope.experiments.mosaics.profile_study import BEYOND, ProfilesStudy, Reader, reader_config, windows
+from mnemoscope.experiments.mosaics.profile_study import BEYOND, TITLES, ProfilesStudy, Reader, reader_config, windows
 from mnemoscope.experiments.mosaics.profiles import MOSAIC_PROFILES, retentions
 from mnemoscope.experiments.reproducing import Result, reproduce
 from mnemoscope.experiments.reproduction_page import reproduction_of
@@ -71,7 +71,7 @@ def test_a_seed_gives_profiles_of_all_and_of_long_windows_where_positions_go_on(
 def test_the_page_has_a_row_for_every_head(found: list[Result]):
     page = reproduction_of(EXPERIMENT, "small", found, 1, "")
     first, second = page.heat_maps
-    assert first.rows == [f"{reader} {i}" for reader in ("mosaic", "learned") for i in (1, 2, 3, 4)]
+    assert first.rows == [f"{reader} {i}" for reader in TITLES for i in (1, 2, 3, 4)]
     assert len(second.rows) == len(second.values) == 12
     assert [row[:2] for row in page.tables[0].rows] == [["0", f"{i}"] for i in (1, 2, 3, 4)]
     assert len(page.charts) == 4
