@@ -295,4 +295,5 @@ MOSAIC_EXAMINED = Experiment(
     plots=plots_of(SMALL),
     shown={"paper": Shown(claims=claims_of(PAPER), plots=plots_of(PAPER))},
     tables=verdicts,
+    minutes={"small": 27.0},
 )
