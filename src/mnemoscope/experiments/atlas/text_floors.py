@@ -71,8 +71,7 @@ class HeldFloors(Treatment):
         return sum(call[which] for call in calls) / max(sum(n for *_, n in calls), 1)
 
     def _hold(self, module: nn.Module, arguments: tuple[Any, ...], raw: Tensor) -> Tensor:
-        clamps = self.settings.floor_mode == "clamp"
-        used = raw.clamp(min=self.floor) if clamps else self.floor + (1 - self.floor) * raw
+        used = self.settings.lifted(raw, self.floor)
         self._seen[self.mode].append((float(raw.sum()), float(used.sum()), raw.numel()))
         return used
 

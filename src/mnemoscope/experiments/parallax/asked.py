@@ -36,7 +36,7 @@ from mnemoscope.experiments.parallax.changed import (
     with_gate_of,
     without_slots,
 )
-from mnemoscope.experiments.parallax.collapse_claims import CONSTANT_BIAS, DELETED, GATES
+from mnemoscope.experiments.parallax.collapse_claims import CONSTANT_BIAS, DELETED, GATES, before
 from mnemoscope.experiments.parallax.watched import PREFIX, Looked, bank_of, look
 from mnemoscope.experiments.reproducing import Measured
 from mnemoscope.experiments.subjects import of_run
@@ -84,9 +84,8 @@ def of_arm(cortex: CortexStudy, arm: Arm, seed: int, out: Path) -> ArmResult:
 
 def of_deletion(cortex: CortexStudy, seed: int, out: Path, arm: Arm = "A0") -> ArmResult:
     """What deleting shares of the slots of an arm costs: "deleted_SHARE" of A0, "ARM_deleted_SHARE" of others."""
-    before = "" if arm == "A0" else f"{arm}_"
-    name = _named(cortex, f"{before}deleted".replace("_", "-"))
-    return kept_arm(out / ANSWERS, name, cortex, seed, lambda: _deleted(cortex, arm, before, seed, out))
+    name = _named(cortex, f"{before(arm)}deleted".replace("_", "-"))
+    return kept_arm(out / ANSWERS, name, cortex, seed, lambda: _deleted(cortex, arm, seed, out))
 
 
 def of_gates(settings: CollapseStudy, seed: int, out: Path) -> ArmResult:
@@ -147,14 +146,11 @@ def _arm(cortex: CortexStudy, arm: Arm, seed: int, out: Path) -> Measured:
     return Measured(figures=figures, series=curves(run_folder(out, cortex.recipe(arm), seed), arm))
 
 
-def _deleted(cortex: CortexStudy, arm: Arm, before: str, seed: int, out: Path) -> Measured:
+def _deleted(cortex: CortexStudy, arm: Arm, seed: int, out: Path) -> Measured:
     model, windows = _model(cortex, arm, seed, out), _test(cortex)
     generator, whole = torch.Generator().manual_seed(seed), losses(model, windows)
-    figures = {
-        f"{before}deleted_{share:.0%}": float((losses(without_slots(model, share, generator), windows) - whole).mean())
-        for share in DELETED
-    }
-    return Measured(figures=figures)
+    costs = {share: losses(without_slots(model, share, generator), windows) - whole for share in DELETED}
+    return Measured(figures={f"{before(arm)}deleted_{share:.0%}": float(cost.mean()) for share, cost in costs.items()})
 
 
 def _exchanged(settings: CollapseStudy, seed: int, out: Path) -> Measured:

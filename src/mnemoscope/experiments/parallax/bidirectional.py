@@ -17,7 +17,7 @@ from mnemoscope.experiments.gpu_hours import planned
 from mnemoscope.experiments.parallax.arms import LOOKING, TITLES, Arm, CortexStudy
 from mnemoscope.experiments.parallax.asked import of_arm, of_deletion
 from mnemoscope.experiments.parallax.collapse import SOURCE
-from mnemoscope.experiments.parallax.collapse_claims import COSINE, DELETED, EVEN, MARGIN, plots
+from mnemoscope.experiments.parallax.collapse_claims import MARGIN, collapsed, plots
 from mnemoscope.experiments.parallax.collapse_tables import arms_table
 from mnemoscope.experiments.planning import Target
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Result
@@ -54,27 +54,7 @@ def tables(settings: CortexStudy, found: Sequence[Result]) -> list[TextTable]:
 
 
 CLAIMS = (
-    Claim(
-        figure=f"{LOOKING}_cosine",
-        what="mean cosine of the slots that look, trained",
-        published="0.94 after 1.12M tokens",
-        least=COSINE,
-    ),
-    Claim(
-        figure=f"{LOOKING}_entropy",
-        what="entropy of the addresses, over that of even ones",
-        published="nearly uniform",
-        least=EVEN,
-    ),
-    *(
-        Claim(
-            figure=f"{LOOKING}_deleted_{share:.0%}",
-            what=f"loss where {share:.0%} of the slots that look are deleted (nats a byte)",
-            published="negligible",
-            most=MARGIN,
-        )
-        for share in DELETED
-    ),
+    *collapsed(LOOKING, "the slots that look"),
     Claim(
         figure=f"{LOOKING}_worth",
         what="what the looking bank is worth: loss of the cortex alone over its own (nats a byte)",

@@ -32,29 +32,46 @@ LOOKS = (
 """What is looked at while a bank is trained, and its title, caption and axis."""
 
 
-def _claims() -> tuple[Claim, ...]:
-    tested = [
+def collapsed(arm: Arm, slots: str) -> tuple[Claim, ...]:
+    """What the note says of a collapsed bank: its slots alike, its addresses even, any of them dispensable.
+
+    Args:
+        arm: whose bank it is.
+        slots: what its slots are called.
+    """
+    return (
         Claim(
-            figure="A0_cosine",
-            what="mean cosine of the bank's slots, trained",
+            figure=f"{arm}_cosine",
+            what=f"mean cosine of {slots}, trained",
             published="0.94 after 1.12M tokens",
             least=COSINE,
         ),
         Claim(
-            figure="A0_entropy",
+            figure=f"{arm}_entropy",
             what="entropy of the addresses, over that of even ones",
             published="nearly uniform",
             least=EVEN,
         ),
         *(
             Claim(
-                figure=f"deleted_{share:.0%}",
-                what=f"loss where {share:.0%} of the slots are deleted (nats a byte)",
+                figure=f"{before(arm)}deleted_{share:.0%}",
+                what=f"loss where {share:.0%} of {slots} are deleted (nats a byte)",
                 published="negligible",
                 most=MARGIN,
             )
             for share in DELETED
         ),
+    )
+
+
+def before(arm: Arm) -> str:
+    """What figures of a deletion begin with: nothing for the bank of the collapse itself."""
+    return "" if arm == "A0" else f"{arm}_"
+
+
+def _claims() -> tuple[Claim, ...]:
+    tested = [
+        *collapsed("A0", "the bank's slots"),
         *(
             Claim(
                 figure=f"{arm}_over_A0",

@@ -16,6 +16,7 @@ from mnemoscope.experiments.examining import Choice, examine_subject
 from mnemoscope.experiments.gpu_hours import planned
 from mnemoscope.experiments.held_out import Data, drawn
 from mnemoscope.experiments.planning import Target
+from mnemoscope.experiments.reproducing import Claim
 from mnemoscope.experiments.shared_runs import run_folder, validation_curve
 from mnemoscope.experiments.subjects import of_run
 from mnemoscope.experiments.trained.truth import held_out_losses
@@ -211,6 +212,27 @@ def use_of_memory(examination: Examination) -> dict[str, float]:
         "headroom": headroom,
         "bears": float((site.verdict or "").startswith("load-bearing")),
     }
+
+
+def use_claims(judged: Iterable[str], others: Iterable[str] = (), *, bears: bool = True) -> tuple[Claim, ...]:
+    """What is shown, without a bound, of the use that arms make of their memories; see `use_of_memory`.
+
+    Args:
+        judged: arms whose share has no claim of its own.
+        others: arms whose share has one.
+        bears: whether verdicts are shown.
+    """
+    judged, others = tuple(judged), tuple(others)
+    shown = {"effect": "loss without the memory: {} (nats)", "bears": "is the memory load-bearing: {} (1: yes)"}
+    if not bears:
+        shown.pop("bears")
+    share = (Claim(figure=f"{name}: share", what=f"share of the memory: {name}") for name in judged)
+    rest = (
+        Claim(figure=f"{name}: {figure}", what=what.format(name))
+        for figure, what in shown.items()
+        for name in (*others, *judged)
+    )
+    return (*share, *rest)
 
 
 def below_bigram(task: Task, losses: Iterable[float]) -> float:

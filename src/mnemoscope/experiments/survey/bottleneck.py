@@ -25,7 +25,7 @@ from pathlib import Path
 from mnemoscope.experiments.planning import Target
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured
 from mnemoscope.experiments.survey import window
-from mnemoscope.experiments.survey.arms import examined, scores, targets, use_of_memory, with_prefix
+from mnemoscope.experiments.survey.arms import examined, scores, targets, use_claims, use_of_memory, with_prefix
 from mnemoscope.experiments.survey.frame import Finding, study
 from mnemoscope.experiments.survey.window import COUNTS, IDLE, MOST_SEEDS, WIDE, WindowStudy, layout_of
 from mnemoscope.training import Recipe
@@ -115,9 +115,7 @@ CLAIMS = (
         )
     ),
     *(Claim(figure=f"{name}: accuracy", what=f"accuracy: {name}") for name in NARROWED),
-    *(Claim(figure=f"{name}: share", what=f"share of the memory: {name}") for name in NARROWED),
-    *(Claim(figure=f"{name}: effect", what=f"loss without the memory: {name} (nats)") for name in ARMS),
-    *(Claim(figure=f"{name}: bears", what=f"is the memory load-bearing: {name} (1: yes)") for name in ARMS),
+    *use_claims(NARROWED, [FREE]),
 )
 
 STUDY = study(

@@ -30,7 +30,7 @@ from pathlib import Path
 from mnemoscope.experiments.planning import Target
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured
 from mnemoscope.experiments.survey import retnet
-from mnemoscope.experiments.survey.arms import examined, scores, targets, use_of_memory, with_prefix
+from mnemoscope.experiments.survey.arms import examined, scores, targets, use_claims, use_of_memory, with_prefix
 from mnemoscope.experiments.survey.frame import Finding, study
 from mnemoscope.experiments.survey.retnet import HALF, RetnetStudy
 from mnemoscope.experiments.survey.window import COUNTS, IDLE, MOST_SEEDS
@@ -105,9 +105,7 @@ CLAIMS = (
         )
     ),
     *(Claim(figure=f"{name}: accuracy", what=f"accuracy: {name}") for name in TREATED),
-    *(Claim(figure=f"{name}: share", what=f"share of the memory: {name}") for name in TREATED),
-    *(Claim(figure=f"{name}: effect", what=f"loss without the memory: {name} (nats)") for name in ARMS),
-    *(Claim(figure=f"{name}: bears", what=f"is the memory load-bearing: {name} (1: yes)") for name in ARMS),
+    *use_claims(TREATED, [BASE]),
 )
 
 

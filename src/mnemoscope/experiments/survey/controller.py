@@ -26,6 +26,7 @@ from mnemoscope.experiments.survey.arms import (
     larger,
     scores,
     targets,
+    use_claims,
     use_of_memory,
     with_prefix,
 )
@@ -134,8 +135,7 @@ CLAIMS = (
     Claim(figure="narrow_cost", what="accuracy that the narrow LSTM costs"),
     Claim(figure="kind_cost", what="accuracy that the feed-forward controller costs"),
     *(Claim(figure=f"{name}: accuracy", what=f"accuracy: {name}") for name in ARMS if name != WIDE),
-    *(Claim(figure=f"{name}: share", what=f"share of the memory: {name}") for name in ARMS),
-    *(Claim(figure=f"{name}: effect", what=f"loss without the memory: {name} (nats)") for name in ARMS),
+    *use_claims(ARMS, bears=False),
 )
 
 STUDY = study(

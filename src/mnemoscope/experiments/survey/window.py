@@ -37,6 +37,7 @@ from mnemoscope.experiments.survey.arms import (
     scores,
     targets,
     trained,
+    use_claims,
     use_of_memory,
     with_prefix,
 )
@@ -149,9 +150,7 @@ CLAIMS = (
     Claim(figure="dropped_cost", what="accuracy that dropout costs", published="none; ours: 2 points", most=0.02),
     *(Claim(figure=f"{name}: accuracy", what=f"accuracy: {name}") for name in ARMS[1:] if name != WIDE),
     *(Claim(figure=f"{name}: at 4", what=f"accuracy under a window of 4 in the test: {name}") for name in ARMS),
-    *(Claim(figure=f"{name}: share", what=f"share of the memory: {name}") for name in ARMS if name != WIDE),
-    *(Claim(figure=f"{name}: effect", what=f"loss without the memory: {name} (nats)") for name in ARMS),
-    *(Claim(figure=f"{name}: bears", what=f"is the memory load-bearing: {name} (1: yes)") for name in ARMS),
+    *use_claims((name for name in ARMS if name != WIDE), [WIDE]),
 )
 SMALL = WindowStudy(training=Training(steps=400))
 

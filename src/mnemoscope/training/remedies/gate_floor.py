@@ -111,6 +111,16 @@ class GateFloor(RemedyConfig):
         """The floor of an episode's mode, before `strength`; none in the normal one."""
         return {"normal": 0.0, "storage": self.storage_floor, "retrieval": self.retrieval_floor}[mode]
 
+    def lifted(self, gates: Float[Tensor, "*shape"], floor: float) -> Float[Tensor, "*shape"]:
+        """Gates in [0, 1] above a floor; as they are where the floor is a penalty."""
+        match self.floor_mode:
+            case "clamp":
+                return gates.clamp(min=floor)
+            case "affine":
+                return floor + (1 - floor) * gates
+            case "penalty":
+                return gates
+
     @property
     def phases_are_idle(self) -> bool:
         """Whether the phases change nothing in episodes, since both modes have floors at least as high."""
@@ -183,10 +193,10 @@ class GateFloorTreatment(Treatment):
         if self.settings.floor_mode == "penalty":
             self._penalties.append((self.floor - raw).relu().mean())
             return given
-        clamp = self.settings.floor_mode == "clamp"
         if self.settings.site_gives == "logits":
-            return clamp_logits(given, self.floor) if clamp else affine_logits(given, self.floor)
-        return raw.clamp(min=self.floor) if clamp else self.floor + (1 - self.floor) * raw
+            of_logits = clamp_logits if self.settings.floor_mode == "clamp" else affine_logits
+            return of_logits(given, self.floor)
+        return self.settings.lifted(raw, self.floor)
 
     @torch.no_grad()
     def _account(self, raw: Tensor) -> None:

@@ -29,7 +29,7 @@ from mnemoscope.experiments.survey.bits import NEVER, learned
 from mnemoscope.experiments.survey.undoing import undone
 from mnemoscope.experiments.trained.truth import PerSequence
 from mnemoscope.memories import Attention, DNCConfig, Experts, NTMConfig, SlotMemory, SlotMemoryConfig
-from mnemoscope.models import Model, Stack, build_model
+from mnemoscope.models import Model, Stack, StackConfig, build_model
 from mnemoscope.tasks import CopyingConfig, build_task, task_rng
 from mnemoscope.training.lessons import Bandit, Plain, Staged
 from tests.unit.experiments.survey.tiny import SETTINGS, untrained
@@ -281,7 +281,8 @@ def test_an_unclipped_machine_that_fails_is_known_to_have_failed(tmp_path: Path,
     settings = SETTINGS["survey-ntm-start"]
     recipe = settings.unclipped
     assert recipe.train.grad_clip is None
-    assert cast(NTMConfig, recipe.model.mixers[0]).clip is None  # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(recipe.model, StackConfig)
+    assert cast(NTMConfig, recipe.model.mixers[0]).clip is None
     assert not ntm_start.fails(settings.training, recipe, 0, tmp_path)
     hopeless = replace(recipe, name="hopeless", train=replace(recipe.train, learning_rate=1e30, warmup_steps=0))
     assert ntm_start.fails(settings.training, hopeless, 0, tmp_path)
