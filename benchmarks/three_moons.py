@@ -142,4 +142,4 @@ def run() -> None:
         "bar",
         "",
     )
-    print_table((*header, ""), [row for batch_size, n_heads in SIZES for row in measure(batch_size, n_heads)])
+    print_table(header, [row for batch_size, n_heads in SIZES for row in measure(batch_size, n_heads)])

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+import benchmarks.three_moons as benchmark
 from benchmarks.three_moons import OurMoons, differences, trainers
 from mnemoscope.experiments.mosaics.moons_training import MoonsTraining
 
@@ -20,3 +21,12 @@ def test_another_training_is_refused():
     ours.settings = replace(TINY, bias_correction=True)
     with pytest.raises(ValueError, match="not the same training"):
         differences([ours, *rivals], TINY)
+
+
+def test_the_table_has_a_row_for_each_rival(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(benchmark, "SIZES", ((1, 1),))
+    benchmark.run()
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert "theirs / ours" in head
+    assert len(rows) == len(trainers(1, TINY)) - 1
+    assert all(row.startswith("B1 T800 H1") for row in rows)
