@@ -5,10 +5,15 @@ value. Since any part of a stored pair may be asked for, a look-up must leave th
 
     plain, masking, deallocation, sharpness, all      the machine as published, with one amendment, with all three
 
-What an amendment takes away is a part of the plain machine's errors: where these are few (0.1 a sequence), parts of
-them are noise, and the seed does not decide.
+    errors      bits a sequence, of validation sequences; the mean over the training, so that a machine which finds its
+                values sooner has fewer
+    left        the same at the end
 
-Known limits: few pairs and a short training; errors of a machine that has not converged depend on how fast it learns.
+In a look at one seed four of the five machines had no errors left after 900 steps, and the one with masks had none
+after a third of them: what amendments do at this size is in how soon. What an amendment takes away is a part of the
+plain machine's errors: where these are few (0.1 a sequence), parts of them are noise, and the seed does not decide.
+
+Known limits: few pairs, all of which the plain machine learns in the end.
 
 Source: Csordás & Schmidhuber 2019 (arXiv 1904.10278). What differs: its 43 % is of bAbI, which is not tried here; up to
 four pairs.
@@ -17,6 +22,7 @@ four pairs.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 from mnemoscope.experiments.planning import Target
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot
@@ -72,14 +78,15 @@ def recipes(settings: DncStudy) -> dict[str, Recipe]:
 
 
 def dnc_amendments(settings: DncStudy, seed: int, out: Path) -> Measured:
-    """Errors of every arm, and what each amendment takes away of them."""
+    """Errors of every arm through the training, what each amendment takes away of them, and what is left."""
     found, series = all_learned(settings.training, recipes(settings), seed, out)
-    errors = {name: one.errors for name, one in found.items()}
-    plain = max(errors[PLAIN], 1e-9)
-    gains = {f"{name}_gain": 1 - errors[name] / plain for name in ARMS[1:]}
-    figures = {f"{name}: errors": one.errors for name, one in found.items()} | gains
+    errors = {name: fmean(series[f"{name}: errors"]) for name in ARMS}
+    left = {name: one.errors for name, one in found.items()}
+    gains = {f"{name}_gain": 1 - errors[name] / max(errors[PLAIN], 1e-9) for name in ARMS[1:]}
+    figures = {f"{name}: errors": each for name, each in errors.items()} | gains
+    figures |= {f"{name}: left": each for name, each in left.items()}
     compared = {
-        "learned": 1 - min(errors.values()) / settings.guessing,
+        "learned": 1 - min(left.values()) / settings.guessing,
         "lead": gains["masking_gain"] - max(gains["deallocation_gain"], gains["sharpness_gain"]),
     }
     return Measured(figures=figures | compared, series=series)
@@ -101,14 +108,14 @@ PAPER = DncStudy(
 CLAIMS = (
     Claim(
         figure="learned",
-        what="errors of the best arm below those of guessing (part of them)",
+        what="errors left to the best arm, below those of guessing (part of them)",
         published="learned; ours: half",
         least=0.5,
     ),
     Claim(
         figure=f"{PLAIN}: errors",
-        what="bit errors a sequence of the plain machine; there must be some to take away",
-        published="16.7 % of the questions of bAbI; ours: not converged",
+        what="bit errors a sequence of the plain machine, over the training; there must be some to take away",
+        published="16.7 % of the questions of bAbI; ours: 0.1",
         least=FEW,
     ),
     Claim(
@@ -131,7 +138,8 @@ CLAIMS = (
     ),
     Claim(figure="deallocation_gain", what="part of the errors that de-allocation takes away"),
     Claim(figure="sharpness_gain", what="part of the errors that sharper links take away"),
-    *(Claim(figure=f"{name}: errors", what=f"bit errors a sequence: {name}") for name in ARMS[1:]),
+    *(Claim(figure=f"{name}: errors", what=f"bit errors a sequence, over the training: {name}") for name in ARMS[1:]),
+    *(Claim(figure=f"{name}: left", what=f"bit errors a sequence, at the end: {name}") for name in ARMS),
 )
 
 STUDY = study(
