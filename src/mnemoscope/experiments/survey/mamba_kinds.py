@@ -143,7 +143,7 @@ CLAIMS = (
         for name in MEMORIES
     ),
 )
-SMALL = MambaStudy(training=Training(steps=400), reading=Training(steps=300, batch_size=16))
+SMALL = MambaStudy(training=Training(steps=400, learning_rate=1e-2), reading=Training(steps=300, batch_size=16))
 PAPER = MambaStudy(
     training=larger(Training()),
     reading=larger(Training()),

@@ -152,7 +152,7 @@ CLAIMS = (
     *(Claim(figure=f"{name}: at 4", what=f"accuracy under a window of 4 in the test: {name}") for name in ARMS),
     *use_claims((name for name in ARMS if name != WIDE), [WIDE]),
 )
-SMALL = WindowStudy(training=Training(steps=400))
+SMALL = WindowStudy(training=Training(steps=400, learning_rate=1e-2))
 
 STUDY = study(
     Experiment(
