@@ -10,8 +10,8 @@ idle?
 Differences on recall say something only where the worse network is short of all answers, those on text only where all
 compared networks read more than the last byte.
 
-Known limits: four pairs (of eight, the 1:3 hybrid recalled 0.46 in as many steps); narrow blocks, one linear kind with a
-small state (the source sweeps six); the loss of text is that of a short training on bytes; "stable" and "contributes"
+Known limits: four pairs (of eight, the 1:3 hybrid recalled 0.46 in as many steps); narrow blocks, one linear kind with
+a small state (the source sweeps six); the loss of text is that of a short training on bytes; "stable" and "contributes"
 are within 0.02 nats and a quarter here.
 
 Source: "A Systematic Analysis of Hybrid Linear Attention" (arXiv 2507.06457); placement, Lieber et al. 2024, Jamba
