@@ -46,7 +46,7 @@ SETTINGS: Mapping[str, Any] = {
     "survey-recall-state": RecallState(
         training=TRAINING,
         task=RECALL,
-        arms=("attention", "window 8", "window 16", "linear attention 8", "delta net 8", "delta net 2"),
+        arms=("attention", "window 8", "window 16", "linear attention 4", "delta net 4", "delta net 2"),
     ),
     "survey-window": WINDOW,
     "survey-hybrids": HybridStudy(training=TRAINING, reading=TRAINING, examining=EXAMINING, task=RECALL, text=TEXT),
