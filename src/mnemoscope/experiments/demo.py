@@ -47,13 +47,18 @@ def run_demo(
 
     Returns:
         The report's path.
+
+    Raises:
+        KeyboardInterrupt: a signal stopped a training; the same folder goes on from there.
     """
     directory, began = Path(directory), perf_counter()
     found: dict[str, Examination] = {}
     for number, (folder, (recipe, what)) in enumerate(PHASES.items(), start=1):
         run = directory / folder
         say(f"[{number}/{len(PHASES)}] train {what} (about {TRAINING_SECONDS[folder]} s)")
-        train_recipe(RECIPES[recipe], run, resume=RunDirectory(run).begun, progress=progress)
+        trained = train_recipe(RECIPES[recipe], run, resume=RunDirectory(run).begun, progress=progress)
+        if trained.exit_state == "interrupted":
+            raise KeyboardInterrupt
         say(f"[{number}/{len(PHASES)}] examine every memory on held-out data (about {EXAMINATION_SECONDS[folder]} s)")
         found[folder] = examine_run(run, BUDGET)
         show(folder, found[folder])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,6 +43,19 @@ def test_demo_shows_what_it_measured_and_takes_up_where_it_was(tmp_path: Path, m
     monkeypatch.setattr(demo, "examine_run", lambda run, budget: shown[run.name])
     demo.run_demo(tmp_path, said.append, lambda name, examination: None, progress=False)
     assert RunDirectory(tmp_path / "text").read_metrics() == before
+
+
+def test_a_stopped_training_is_not_examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A signal while it trains ends the demo; the next one goes on from there."""
+
+    def stopped(*_: object, **__: object) -> SimpleNamespace:
+        return SimpleNamespace(exit_state="interrupted")
+
+    monkeypatch.setattr(demo, "train_recipe", stopped)
+    said = list[str]()
+    with pytest.raises(KeyboardInterrupt):
+        demo.run_demo(tmp_path, said.append, lambda *_: None, progress=False)
+    assert [line.split()[1] for line in said] == ["train"]
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
