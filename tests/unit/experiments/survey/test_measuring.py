@@ -84,12 +84,12 @@ def test_windows_of_the_hybrids():
     seen = {name: (recipe.model.mixers[1].window, recipe.remedies) for name, recipe in given.items()}
     assert {name: tokens for name, (tokens, _) in seen.items()} == {
         "narrow": 4,
-        "middle": 8,
-        "wide": 16,
-        "drawn": 16,
-        "dropped": 16,
+        "middle": 16,
+        "wide": 32,
+        "drawn": 32,
+        "dropped": 32,
     }
-    assert seen["drawn"][1] == (StochasticWindow(windows=(4, 8, 16)),)
+    assert seen["drawn"][1] == (StochasticWindow(windows=(4, 8, 16, 32)),)
     assert [bool(remedies) for _, remedies in seen.values()] == [False, False, False, True, True]
 
 
