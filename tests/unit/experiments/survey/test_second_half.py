@@ -21,7 +21,6 @@ from mnemoscope.experiments.survey import (
     ntm_start,
     overflow,
     reconstruction,
-    retnet,
     slots,
     telling,
 )
@@ -254,9 +253,8 @@ def test_a_head_whose_read_goes_nowhere_is_idle():
     assert not any(point._forward_hooks for point in (module.read, module.addressing))
 
 
-def test_branches_treat_the_hybrid_of_retnet():
+def test_branches_differ_in_their_remedies_alone():
     arms = branches.recipes(branches.SMALL)
-    assert arms["base"] == retnet.recipes(retnet.SMALL)["gated delta 1:1"]
     assert all(recipe.model == arms["base"].model and recipe.train == arms["base"].train for recipe in arms.values())
     assert [recipe.remedies for recipe in arms.values()] == [(), *((remedy,) for remedy in branches.REMEDIES.values())]
 

@@ -39,7 +39,6 @@ COPY = CopyingConfig(n_bits=3, max_length=3)
 BITS = Training(d_model=8, mlp_ratio=0.0, steps=2, batch_size=4, n_test=16)
 MACHINE = NtmStartStudy(training=BITS, task=COPY, n_slots=4, word=4, hidden=4)
 WINDOW = WindowStudy(training=TRAINING, examining=EXAMINING, task=RECALL)
-RETNET = RetnetStudy(training=TRAINING, examining=EXAMINING, task=RECALL)
 HEADS = HeadStudy(training=TRAINING, recall=RECALL, text=TEXT, n_layers=1, n_heads=2, prune_steps=1)
 
 SETTINGS: Mapping[str, Any] = {
@@ -52,8 +51,8 @@ SETTINGS: Mapping[str, Any] = {
     "survey-hybrids": HybridStudy(training=TRAINING, reading=TRAINING, examining=EXAMINING, task=RECALL, text=TEXT),
     "survey-forgetting": ForgettingStudy(training=TRAINING, lengths=(8, 16), states=(4, 8), corpus="prose"),
     "survey-mamba": MambaStudy(training=TRAINING, reading=TRAINING, examining=EXAMINING, task=RECALL, text=TEXT),
-    "survey-retnet": RETNET,
-    "survey-branches": BranchStudy(hybrid=RETNET),
+    "survey-retnet": RetnetStudy(training=TRAINING, examining=EXAMINING, task=RECALL),
+    "survey-branches": BranchStudy(training=TRAINING, examining=EXAMINING, task=RECALL),
     "survey-overflow": OverflowStudy(recall=RecallState(training=TRAINING, task=RECALL), loads=(1, 2, 4), n_test=16),
     "survey-tickets": TicketStudy(window=WINDOW),
     "survey-telling": TellingStudy(heads=HEADS, n_test=16),
