@@ -85,6 +85,7 @@ PARALLAX_BIDIRECTIONAL = Experiment(
     claims=CLAIMS,
     sizes={"small": CortexStudy()},
     measure_in=bidirectional,
+    minutes={"small": 5.5},
     trainings=trainings,
     plots=plots(BANKS),
     tables=tables,

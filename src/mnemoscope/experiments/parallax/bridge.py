@@ -358,6 +358,7 @@ PARALLAX_BRIDGE = Experiment(
     claims=_claims(SMALL),
     sizes={"small": SMALL},
     measure_in=bridge,
+    minutes={"small": 7},
     trainings=trainings,
     plots=_plots(SMALL),
 )

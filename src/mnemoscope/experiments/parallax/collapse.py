@@ -99,6 +99,7 @@ PARALLAX_COLLAPSE = Experiment(
     claims=CLAIMS,
     sizes={"small": SMALL},
     measure_in=collapse,
+    minutes={"small": 10},
     trainings=trainings,
     plots=PLOTS,
     tables=tables,

@@ -73,6 +73,7 @@ PARALLAX_SUMMARY = Experiment(
     claims=tuple(claim for claim in CLAIMS if claim.figure in FIGURES),
     sizes={"small": SummaryStudy()},
     measure_in=summary,
+    minutes={"small": 2},
     trainings=trainings,
     plots=plots(BANKS),
     tables=tables,

@@ -141,6 +141,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=branches,
+        minutes={"small": 5.8},
         trainings=trainings,
     ),
     _finding(

@@ -179,6 +179,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=collapsed_experts,
+        minutes={"small": 1.4},
         trainings=trainings,
         plots=(
             Plot(

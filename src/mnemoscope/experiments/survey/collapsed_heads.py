@@ -167,6 +167,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=collapsed_heads,
+        minutes={"small": 0.3},
         trainings=trainings,
     ),
     Finding(

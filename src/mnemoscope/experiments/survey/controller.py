@@ -146,6 +146,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=controller,
+        minutes={"small": 3.4},
         trainings=trainings,
         plots=(
             Plot(

@@ -161,6 +161,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=curriculum,
+        minutes={"small": 1.9},
         trainings=trainings,
         plots=(
             Plot(

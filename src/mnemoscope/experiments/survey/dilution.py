@@ -160,6 +160,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=dilution,
+        minutes={"small": 0.4},
         trainings=trainings,
         plots=(
             Plot(

@@ -150,6 +150,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=dnc_amendments,
+        minutes={"small": 3},
         trainings=trainings,
         plots=(
             Plot(

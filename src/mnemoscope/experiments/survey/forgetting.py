@@ -254,6 +254,7 @@ STUDY = study(
         claims=claims_of(SMALL),
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=forgetting,
+        minutes={"small": 2.1},
         trainings=trainings,
         plots=plots_of(SMALL),
         shown={"paper": Shown(claims=claims_of(PAPER), plots=plots_of(PAPER))},

@@ -145,6 +145,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=heads,
+        minutes={"small": 3.5},
         trainings=trainings,
     ),
     Finding(

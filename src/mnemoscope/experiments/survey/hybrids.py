@@ -212,6 +212,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=hybrids,
+        minutes={"small": 6.7},
         trainings=trainings,
     ),
     Finding(

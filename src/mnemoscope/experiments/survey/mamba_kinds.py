@@ -159,6 +159,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=mamba_kinds,
+        minutes={"small": 3},
         trainings=trainings,
     ),
     Finding(

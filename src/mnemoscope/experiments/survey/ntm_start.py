@@ -164,6 +164,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=ntm_start,
+        minutes={"small": 2.2},
         trainings=trainings,
         plots=(
             Plot(

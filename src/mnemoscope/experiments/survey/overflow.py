@@ -135,6 +135,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=overflow,
+        minutes={"small": 0.1},
         trainings=trainings,
         plots=(
             Plot(

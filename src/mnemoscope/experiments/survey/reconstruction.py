@@ -226,6 +226,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=reconstruction,
+        minutes={"small": 1.6},
         trainings=trainings,
         plots=(
             Plot(

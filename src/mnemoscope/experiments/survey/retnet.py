@@ -122,6 +122,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": RetnetStudy(training=larger(Training()), task=LARGER_RECALL)},
         measure_in=retnet,
+        minutes={"small": 1.8},
         trainings=trainings,
     ),
     Finding(

@@ -204,6 +204,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=saturation,
+        minutes={"small": 0.9},
         trainings=trainings,
         plots=(
             Plot(

@@ -201,6 +201,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=slots,
+        minutes={"small": 1.8},
         trainings=trainings,
         plots=(
             Plot(

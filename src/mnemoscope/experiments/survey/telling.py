@@ -216,6 +216,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=telling,
+        minutes={"small": 0.2},
         trainings=trainings,
     ),
     Finding(
