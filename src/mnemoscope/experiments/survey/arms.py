@@ -31,6 +31,8 @@ from mnemoscope.training.remedies import Remedy
 RUNS = "survey-runs"
 BEATS = 0.1
 """Nats below a bigram that say that a network reads more of a text than the last token."""
+AFFORDABLE = 0.02
+"""Accuracy that waking a memory may cost."""
 CEILING = 0.98
 """Accuracy above which a network leaves no room to be better."""
 BATCH = 64
@@ -215,6 +217,22 @@ def use_of_memory(examination: Examination) -> dict[str, float]:
         "headroom": headroom,
         "bears": float((site.verdict or "").startswith("load-bearing")),
     }
+
+
+def gains_of_share(figures: Mapping[str, float], treated: Iterable[str], control: str) -> dict[str, float]:
+    """By arm: the accuracy that it costs, and what it adds to the memory's share; 0 where it costs too much for that.
+
+    Args:
+        figures: "NAME: accuracy" and "NAME: share" of all of them.
+        treated: arms.
+        control: what they are held against.
+    """
+    found = dict[str, float]()
+    for name in treated:
+        cost = figures[f"{control}: accuracy"] - figures[f"{name}: accuracy"]
+        gain = figures[f"{name}: share"] - figures[f"{control}: share"]
+        found |= {f"{name}_cost": cost, f"{name}_gain": gain if cost <= AFFORDABLE else 0.0}
+    return found
 
 
 def use_claims(judged: Iterable[str], others: Iterable[str] = (), *, bears: bool = True) -> tuple[Claim, ...]:

@@ -25,7 +25,15 @@ from pathlib import Path
 from mnemoscope.experiments.planning import Target
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured
 from mnemoscope.experiments.survey import window
-from mnemoscope.experiments.survey.arms import examined, scores, targets, use_claims, use_of_memory, with_prefix
+from mnemoscope.experiments.survey.arms import (
+    examined,
+    gains_of_share,
+    scores,
+    targets,
+    use_claims,
+    use_of_memory,
+    with_prefix,
+)
 from mnemoscope.experiments.survey.frame import Finding, study
 from mnemoscope.experiments.survey.window import COUNTS, IDLE, MOST_SEEDS, WIDE, WindowStudy, layout_of
 from mnemoscope.training import Recipe
@@ -33,8 +41,6 @@ from mnemoscope.training.remedies import BottleneckNoise, BottleneckRank, Bottle
 
 FREE, VARIATIONAL, DEAR, NOISE, RANK = ARMS = ("free", "variational", "dear", "noise", "rank")
 NARROWED = ARMS[1:]
-AFFORDABLE = 0.02
-"""Accuracy that a bottleneck may cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +89,7 @@ def bottleneck(settings: BottleneckStudy, seed: int, out: Path) -> Measured:
     for name, recipe in arms.items():
         use = use_of_memory(examined(given.training, given.examining, recipe, seed, out))
         figures |= with_prefix(name, {"accuracy": found[name].accuracy, **use})
-    for name in NARROWED:
-        cost = figures[f"{FREE}: accuracy"] - figures[f"{name}: accuracy"]
-        gain = figures[f"{name}: share"] - figures[f"{FREE}: share"]
-        figures |= {f"{name}_cost": cost, f"{name}_gain": gain if cost <= AFFORDABLE else 0.0}
-    return Measured(figures=figures, series=series)
+    return Measured(figures=figures | gains_of_share(figures, NARROWED, FREE), series=series)
 
 
 def trainings(settings: BottleneckStudy) -> Sequence[Target]:

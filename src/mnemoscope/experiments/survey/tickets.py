@@ -104,6 +104,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": TicketStudy(window=window.STUDY.experiment.sizes["paper"])},
         measure_in=tickets,
+        minutes={"small": 1.3},
         trainings=trainings,
     ),
     Finding(

@@ -163,6 +163,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": WindowStudy(training=larger(Training()), task=LARGER_RECALL)},
         measure_in=window,
+        minutes={"small": 4},
         trainings=trainings,
     ),
     Finding(

@@ -24,6 +24,7 @@ from mnemoscope.experiments.survey import (
     slots,
     telling,
 )
+from mnemoscope.experiments.survey.arms import gains_of_share
 from mnemoscope.experiments.survey.bits import NEVER, learned
 from mnemoscope.experiments.survey.undoing import undone
 from mnemoscope.experiments.trained.truth import PerSequence
@@ -251,6 +252,13 @@ def test_a_head_whose_read_goes_nowhere_is_idle():
     assert open_.gradient == pytest.approx(1)
     assert 0 < open_.entropy <= 1
     assert not any(point._forward_hooks for point in (module.read, module.addressing))
+
+
+def test_a_share_that_costs_too_much_accuracy_is_no_gain():
+    figures = {"free: accuracy": 1.0, "free: share": 0.1, "cheap: accuracy": 0.99, "cheap: share": 0.5}
+    figures |= {"dear: accuracy": 0.9, "dear: share": 0.9}
+    found = gains_of_share(figures, ["cheap", "dear"], "free")
+    assert found == pytest.approx({"cheap_cost": 0.01, "cheap_gain": 0.4, "dear_cost": 0.1, "dear_gain": 0.0})
 
 
 def test_branches_differ_in_their_remedies_alone():
