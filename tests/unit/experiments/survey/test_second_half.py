@@ -14,6 +14,7 @@ from mnemoscope.experiments.survey import (
     branches,
     collapsed_experts,
     collapsed_heads,
+    controller,
     curriculum,
     dilution,
     dnc_amendments,
@@ -26,9 +27,9 @@ from mnemoscope.experiments.survey import (
 )
 from mnemoscope.experiments.survey.arms import gains_of_share
 from mnemoscope.experiments.survey.bits import NEVER, learned
-from mnemoscope.experiments.survey.undoing import undone
+from mnemoscope.experiments.survey.undoing import undone, without_reads
 from mnemoscope.experiments.trained.truth import PerSequence
-from mnemoscope.memories import Attention, DNCConfig, Experts, NTMConfig, SlotMemory, SlotMemoryConfig
+from mnemoscope.memories import MANN, Attention, DNCConfig, Experts, NTMConfig, SlotMemory, SlotMemoryConfig
 from mnemoscope.models import Model, Stack, StackConfig, build_model
 from mnemoscope.tasks import CopyingConfig, build_task, task_rng
 from mnemoscope.training.lessons import Bandit, Plain, Staged
@@ -183,6 +184,20 @@ def test_what_undoing_costs():
     assert undone(experts, Experts, collapsed_experts.same_route, 16) == pytest.approx(0, abs=1e-6)
     assert undone(run, Attention, collapsed_heads.uniform_look, 16) != 0
     assert collapsed_experts.violation(experts) == pytest.approx(2)
+
+
+def test_what_a_controller_passes_on_of_the_reads_counts_as_theirs():
+    """First nothing but the controller reaches the output, then nothing does."""
+    run = untrained(controller.recipes(SETTINGS["survey-controller"])["feed-forward"])
+    memory = next(module for module in run.model.modules() if isinstance(module, MANN))
+    assert abs(without_reads(run, 16)) > 1e-6
+    with torch.no_grad():
+        memory.out.weight[:, : memory.config.n_heads * memory.config.word] = 0
+    assert abs(without_reads(run, 16)) > 1e-6
+    with torch.no_grad():
+        memory.out.weight.zero_()
+    assert without_reads(run, 16) == pytest.approx(0, abs=1e-7)
+    assert "token" not in vars(memory)
 
 
 def test_the_route_is_that_of_most_and_the_weight_a_token_s_own():
