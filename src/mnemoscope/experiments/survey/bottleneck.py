@@ -128,6 +128,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=bottleneck,
+        minutes={"small": 2.8},
         trainings=trainings,
     ),
     Finding(

@@ -145,6 +145,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PatchingStudy(window=WINDOWS.experiment.sizes["paper"], n_test=2048)},
         measure_in=patching,
+        minutes={"small": 0.2},
         trainings=trainings,
         plots=tuple(
             Plot(
