@@ -8,7 +8,7 @@ import pytest
 from mnemoscope.experiments.parallax.findings import HEADING
 from mnemoscope.experiments.parallax.findings import STUDIES as PARALLAX
 from mnemoscope.experiments.survey.frame import Study
-from mnemoscope.experiments.survey.pages import SURVEY, Heading, write_findings
+from mnemoscope.experiments.survey.pages import INDEX, SURVEY, Heading, write_findings
 from mnemoscope.experiments.survey.studies import STUDIES
 
 ROOT = Path(__file__).parents[3]
@@ -22,3 +22,4 @@ def test_pages_are_those_of_the_results(studies: Sequence[Study], n_seeds: int, 
     assert {page.name for page in written} == {page.name for page in there.glob("*.md")}
     for page in written:
         assert page.read_text() == (there / page.name).read_text(), page.name
+    assert "not measured yet" not in (there / INDEX).read_text()

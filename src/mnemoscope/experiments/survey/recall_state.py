@@ -187,6 +187,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": RecallState(training=larger(Training()), task=LARGER_RECALL)},
         measure_in=recall_state,
+        minutes={"small": 8},
         trainings=trainings,
         plots=Plot(
             title="Recall against state",
