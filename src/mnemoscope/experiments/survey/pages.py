@@ -128,7 +128,7 @@ def _basis(finding: Finding, said: Verdict, found: Sequence[Result], n_seeds: in
         return f"In {lacking}{seeds}, what the claim presupposes did not come about: see the rows marked *presupposed*."
     if said.able < len(found):
         seeds += f"; in {len(found) - said.able} of them what the claim presupposes did not come about"
-    able = "the seed" if said.able == 1 else f"the {said.able} seeds"
+    able = f"the {said.able} {'seed' if said.able == 1 else 'seeds'}"
     decided = (
         f"{words}, in {said.within[name]} of {able} that could decide" for name, words in finding.decided_by.items()
     )
