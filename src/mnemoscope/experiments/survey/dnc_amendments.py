@@ -9,9 +9,9 @@ value. Since any part of a stored pair may be asked for, a look-up must leave th
                 values sooner has fewer
     left        the same at the end
 
-In a look at one seed four of the five machines had no errors left after 900 steps, and the one with masks had
-nearly none after a third of them: what amendments do at this size is in how soon. What an amendment takes away is a part of the
-plain machine's errors: where these are few (0.1 a sequence), parts of them are noise, and the seed does not decide.
+In a look at one seed four of the five machines had no errors left after 900 steps, and the one with masks had nearly
+none after a third of them: what amendments do at this size is in how soon. What an amendment takes away is a part of
+the plain machine's errors: where these are few (0.1 a sequence), parts of them are noise, and the seed does not decide.
 
 Known limits: few pairs, all of which the plain machine learns in the end.
 
