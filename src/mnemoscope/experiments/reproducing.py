@@ -389,6 +389,17 @@ def resolved_settings(experiment: Experiment[Any], size: Size) -> dict[str, Any]
     return json.loads(json.dumps(asdict(experiment.sizes[size])))
 
 
+def spelt(setting: Any) -> str:
+    """A setting as a page shows it: of settings within it each by its name, of a list its members."""
+    if isinstance(setting, Mapping):
+        return ", ".join(f"{name} {_bracketed(value)}" for name, value in setting.items())
+    return ", ".join(map(spelt, setting)) if isinstance(setting, list | tuple) else str(setting)
+
+
+def _bracketed(setting: Any) -> str:
+    return f"({spelt(setting)})" if isinstance(setting, Mapping | list | tuple) else spelt(setting)
+
+
 def experiment_folder(experiment: Experiment[Any], size: Size, out: str | Path) -> Path:
     """Where the results of an experiment stand."""
     return Path(out) / experiment.name / size

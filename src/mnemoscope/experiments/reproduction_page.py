@@ -15,6 +15,7 @@ from mnemoscope.experiments.reproducing import (
     experiment_folder,
     geometry_page,
     resolved_settings,
+    spelt,
 )
 from mnemoscope.reporting.reproduction import write_reproduction
 from mnemoscope.runs import write_record
@@ -68,7 +69,7 @@ def reproduction_of(
         moving=list(experiment.moving(experiment.sizes[size], found[0].series)) if found else [],
         tables=list(experiment.tables(experiment.sizes[size], found)) if found else [],
         seconds=sum(result.seconds for result in found),
-        settings={name: str(value) for name, value in settings.items()},
+        settings={name: spelt(value) for name, value in settings.items()},
         versions=found[-1].versions if found else {},
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mnemoscope.experiments.published import EXPERIMENTS
-from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot, Series, reproduce
+from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot, Series, reproduce, spelt
 from mnemoscope.experiments.reproduction_page import reproduction_of, write_page
 from mnemoscope.runs import read_record
 from mnemoscope.runs.geometry import HeatMap
@@ -81,3 +81,11 @@ def test_no_plot_has_more_lines_than_colours(name: str):
     for plot in EXPERIMENTS[name].plots:
         assert 1 <= len(plot.lines) <= 5
         assert plot.caption
+
+
+def test_settings_within_settings_are_spelt_out():
+    held = {"kind": "mqar", "widths": [8, 32], "deeper": {"steps": 900}}
+
+    assert spelt(held) == "kind mqar, widths (8, 32), deeper (steps 900)"
+    assert spelt(["attention", "window 8"]) == "attention, window 8"
+    assert spelt(0.01) == "0.01"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mnemoscope.experiments.gpu_hours import DEVICE, estimates, in_words, together
-from mnemoscope.experiments.reproducing import Result, Size, finished, table
+from mnemoscope.experiments.reproducing import Result, Size, finished, spelt, table
 from mnemoscope.experiments.survey.frame import Finding, Study, Verdict, practice, verdict
 from mnemoscope.runs.atomic import write_text
 
@@ -143,7 +143,7 @@ def _measured(study: Study, finding: Finding, found: Sequence[Result]) -> str:
     head, *rows = table(claims, found)
     rows = [[f"{roles.get(claim.figure, '')}{row[0]}", *row[1:]] for claim, row in zip(claims, rows, strict=True)]
     lines = [_line(head), _line(["---"] * len(head)), *map(_line, rows)]
-    settings = "; ".join(f"{name} {value}" for name, value in found[0].settings.items())
+    settings = "; ".join(f"{name}: {spelt(value)}" for name, value in found[0].settings.items())
     took = sum(result.seconds for result in found) / 60
     under = f"Settings: {settings}. {took:.1f} minutes on one thread for all seeds, shared trainings counted once."
     return "\n".join(lines) + f"\n\n{under}"
