@@ -1,7 +1,7 @@
 """Does a bottleneck on the way round a memory force the network to use the memory?
 
-The hybrid of `survey-window` whose attention sees everything (its run is shared) learns recall again with less room in
-what attention contributes:
+The hybrid of `survey-window` whose attention sees everything and stands before the memory, which idles there (its run
+is shared), learns recall again with less room in what attention contributes:
 
     variational    noise of a learned size, and a price on every nat that passes, from 1e-4 to 1e-2
     dear           the same at a price from 1e-2 to 1
@@ -35,7 +35,7 @@ from mnemoscope.experiments.survey.arms import (
     with_prefix,
 )
 from mnemoscope.experiments.survey.frame import Finding, study
-from mnemoscope.experiments.survey.window import COUNTS, IDLE, MOST_SEEDS, WIDE, WindowStudy, layout_of
+from mnemoscope.experiments.survey.window import COUNTS, IDLE, LAST_WIDE, MOST_SEEDS, WindowStudy, memory_last
 from mnemoscope.training import Recipe
 from mnemoscope.training.remedies import BottleneckNoise, BottleneckRank, BottleneckVariational, Remedy
 
@@ -48,7 +48,7 @@ class BottleneckStudy:
     """The hybrid, and what narrows its attention.
 
     Args:
-        window: the study whose widest arm it is.
+        window: the study whose arm it is.
         beta: largest price of a nat; of `dear`, a hundred times as much.
         noise: standard deviation over the root mean square of a contribution.
         rank: directions that are left.
@@ -73,12 +73,11 @@ class BottleneckStudy:
 def recipes(settings: BottleneckStudy) -> dict[str, Recipe]:
     """Of every arm."""
     given = settings.window
-    layout = layout_of(given.task.length)
     arms = {
-        name: given.training.recall(f"bottleneck-{name}", layout, given.task, remedies=(remedy,))
+        name: memory_last(given, f"bottleneck-{name}", given.task.length, (remedy,))
         for name, remedy in settings.remedies.items()
     }
-    return {FREE: window.recipes(given)[WIDE]} | arms
+    return {FREE: window.recipes(given)[LAST_WIDE]} | arms
 
 
 def bottleneck(settings: BottleneckStudy, seed: int, out: Path) -> Measured:
@@ -128,7 +127,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=bottleneck,
-        minutes={"small": 2.8},
+        minutes={"small": 5},
         trainings=trainings,
     ),
     Finding(

@@ -1,7 +1,7 @@
 """Patching recovery curves: is what restores nothing when it is patched causally unimportant, and the reverse?
 
-The hybrids of `survey-window` (memory beside attention of three widths; the runs are shared) get the memory's state of
-a clean sequence put into a corrupt one at several tokens, and the other way round.
+The hybrids of `survey-window` (a memory before or behind attention of several widths; the runs are shared) get the
+memory's state of a clean sequence put into a corrupt one at several tokens, and the other way round.
 
     denoise    share of the difference in logits that the clean state restores
     noise      share that the corrupt state destroys
@@ -28,14 +28,15 @@ from mnemoscope.experiments.planning import Target
 from mnemoscope.experiments.reproducing import Claim, Experiment, Measured, Plot
 from mnemoscope.experiments.survey.arms import all_memories, examined, held_out, score, targets, trained
 from mnemoscope.experiments.survey.frame import Finding, study
-from mnemoscope.experiments.survey.window import MIDDLE, NARROW, WIDE, WindowStudy, recipes
+from mnemoscope.experiments.survey.window import FIRST, LAST, WindowStudy, recipes
 from mnemoscope.experiments.survey.window import STUDY as WINDOWS
-from mnemoscope.training import Recipe, TrainedRun
+from mnemoscope.training import TrainedRun
 
-MEMORY = "blocks.0.mixer"
 TAPS = 3
 """Of the memory's short convolution: the tail that a patch leaves alone is one less."""
-ARMS = (NARROW, MIDDLE, WIDE)
+MEMORIES = dict.fromkeys(FIRST, "blocks.0.mixer") | dict.fromkeys(LAST, "blocks.1.mixer")
+"""Where the memory of an arm stands."""
+ARMS = tuple(MEMORIES)
 NOTHING, ENOUGH = 0.2, 0.5
 LEARNED = 0.95
 
@@ -59,9 +60,9 @@ def patching(settings: PatchingStudy, seed: int, out: Path) -> Measured:
     """Curves of every arm, beside the use of its memory."""
     figures, series = dict[str, float](), dict[str, Sequence[float]]()
     places = [at * settings.window.task.length // 16 for at in settings.at]
-    for name, recipe in _arms(settings).items():
+    for name, recipe in recipes(settings.window).items():
         run = trained(settings.window.training, recipe, seed, out)
-        restored, destroyed = curves(run, places, settings.n_test)
+        restored, destroyed = curves(run, MEMORIES[name], places, settings.n_test)
         found = examined(settings.window.training, settings.window.examining, recipe, seed, out)
         figures |= {
             f"{name}: accuracy": score(run, settings.n_test).accuracy,
@@ -87,26 +88,22 @@ def agreement(figures: dict[str, float]) -> dict[str, float]:
     }
 
 
-def curves(run: TrainedRun, places: Sequence[int], n_test: int) -> tuple[list[float], list[float]]:
+def curves(run: TrainedRun, memory: str, places: Sequence[int], n_test: int) -> tuple[list[float], list[float]]:
     """What the memory's state restores and destroys at every token; 0 where the two runs do not surely differ."""
     batches = held_out(run.task, n_test)
     restored, destroyed = list[float](), list[float]()
     for at in places:
         pairs = [Pair(clean=batch, corrupt=with_other_history(batch, at), at=at) for batch in batches]
-        found = patch(run.model.eval(), pairs, [MEMORY], local=TAPS - 1)
+        found = patch(run.model.eval(), pairs, [memory], local=TAPS - 1)
         bootstrap = Bootstrap(len(found.clean), 500, 0)
         for values, estimate in ((restored, found.denoise(bootstrap)), (destroyed, found.noise(bootstrap))):
             values.append(0.0 if estimate is None else estimate.value)
     return restored, destroyed
 
 
-def _arms(settings: PatchingStudy) -> dict[str, Recipe]:
-    return {name: recipe for name, recipe in recipes(settings.window).items() if name in ARMS}
-
-
 def trainings(settings: PatchingStudy) -> Sequence[Target]:
     """Of one seed, for the planner; they are those of `survey-window`."""
-    return targets(_arms(settings).values())
+    return targets(recipes(settings.window).values())
 
 
 CLAIMS = (
@@ -148,14 +145,15 @@ STUDY = study(
         minutes={"small": 0.2},
         trainings=trainings,
         plots=tuple(
-            Plot(
+            part
+            for figure, title in (("denoise", "What a clean state restores"), ("noise", "What a corrupt one destroys"))
+            for part in Plot(
                 title=title,
                 caption="Of the memory's state, put in at each token; pairs are read first, then they are asked.",
                 y_label="share of the difference in logits",
                 x_label="token at which the state is exchanged",
                 lines={arm: f"{arm}: at -> {arm}: {figure}" for arm in ARMS},
-            )
-            for figure, title in (("denoise", "What a clean state restores"), ("noise", "What a corrupt one destroys"))
+            ).split()
         ),
     ),
     Finding(

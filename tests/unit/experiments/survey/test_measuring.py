@@ -15,7 +15,7 @@ from mnemoscope.models import Model, Stack, build_model
 from mnemoscope.runs import Estimate, Examination, SiteRecord
 from mnemoscope.tasks import BigramsConfig, build_task
 from mnemoscope.training.remedies.stochastic_window import StochasticWindow
-from tests.unit.experiments.survey.tiny import SETTINGS, TEXT, TRAINING, WINDOW, untrained
+from tests.unit.experiments.survey.tiny import SETTINGS, TEXT, WINDOW, untrained
 
 
 def test_what_is_left_of_a_first_write_is_that_of_the_head_that_forgets_most():
@@ -81,16 +81,30 @@ def test_rows_are_saturated_where_scores_are_large():
 
 def test_windows_of_the_hybrids():
     given = window.recipes(window.SMALL)
-    seen = {name: (recipe.model.mixers[1].window, recipe.remedies) for name, recipe in given.items()}
-    assert {name: tokens for name, (tokens, _) in seen.items()} == {
+    mixers = {name: recipe.model.mixers for name, recipe in given.items()}
+    seen = {
+        name: next(each.window for each in held if isinstance(each, AttentionConfig)) for name, held in mixers.items()
+    }
+    assert seen == {
         "narrow": 4,
         "middle": 16,
         "wide": 32,
-        "drawn": 32,
-        "dropped": 32,
+        "last middle": 16,
+        "last wide": 32,
+        "last drawn": 32,
+        "last dropped": 32,
     }
-    assert seen["drawn"][1] == (StochasticWindow(windows=(4, 8, 16, 32)),)
-    assert [bool(remedies) for _, remedies in seen.values()] == [False, False, False, True, True]
+    assert given["last drawn"].remedies == (StochasticWindow(windows=(4, 8, 16, 32)),)
+    assert [bool(recipe.remedies) for recipe in given.values()] == [False] * 5 + [True] * 2
+
+
+def test_networks_whose_memory_stands_last_have_twice_the_steps():
+    given = window.recipes(window.SMALL)
+    assert {given[name].train.steps for name in window.FIRST} == {900}
+    assert {given[name].train.steps for name in window.LAST} == {1800}
+    assert {name: isinstance(recipe.model.mixers[0], GatedDeltaConfig) for name, recipe in given.items()} == {
+        name: name in window.FIRST for name in window.ARMS
+    }
 
 
 def test_blocks_stand_where_their_word_says():
@@ -115,9 +129,10 @@ def test_blocks_stand_where_their_word_says():
 def test_contradictions_between_patching_and_use(
     denoise: tuple[float, ...], use: tuple[float, ...], expected: tuple[float, ...]
 ):
-    figures = {f"{arm}: denoise": value for arm, value in zip(patching.ARMS, denoise, strict=True)}
-    figures |= {f"{arm}: use": value for arm, value in zip(patching.ARMS, use, strict=True)}
-    figures |= {f"{arm}: accuracy": 1.0 for arm in patching.ARMS}
+    figures = {f"{arm}: {figure}": 0.0 for arm in patching.ARMS for figure in ("denoise", "use", "accuracy")}
+    figures |= {f"{arm}: denoise": value for arm, value in zip(window.FIRST, denoise, strict=True)}
+    figures |= {f"{arm}: use": value for arm, value in zip(window.FIRST, use, strict=True)}
+    figures |= {f"{arm}: accuracy": 1.0 for arm in window.FIRST}
     found = patching.agreement(figures)
     names = ("used_without_restoring", "least_use_where_restored", "silent", "spoken")
     assert tuple(found[name] for name in names) == pytest.approx(expected, nan_ok=True)
@@ -175,10 +190,12 @@ def test_heads_that_can_go_are_counted_where_the_loss_bears_it():
     assert heads.dispensable(found.model_copy(update={"rows": [row(1.0, 4, 0.3)]})) == 0.0
 
 
-def test_the_memory_that_is_patched_is_the_memory():
-    recipe = window.recipes(WINDOW)["wide"]
+@pytest.mark.parametrize("arm", window.ARMS)
+def test_the_memory_that_is_patched_is_the_memory(arm: str):
+    recipe = window.recipes(WINDOW)[arm]
     model = build_model(recipe.model, 0)
-    assert isinstance(recipe.model.mixers[0], GatedDeltaConfig)
-    assert recipe.model.mixers[0].convolution == patching.TAPS
-    assert model.get_submodule(patching.MEMORY) is model.blocks[0].mixer
-    assert TRAINING.device == "cpu"
+    assert isinstance(model, Stack)
+    patched = model.get_submodule(patching.MEMORIES[arm])
+    (place,) = (i for i, mixer in enumerate(recipe.model.mixers) if isinstance(mixer, GatedDeltaConfig))
+    assert patched is model.blocks[place].mixer
+    assert recipe.model.mixers[place].convolution == patching.TAPS
