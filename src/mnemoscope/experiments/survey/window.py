@@ -94,7 +94,7 @@ class WindowStudy:
 def recipes(settings: WindowStudy) -> dict[str, Recipe]:
     """Of every arm."""
     longest, task = settings.task.length, settings.task
-    windows = {NARROW: NARROWEST, MIDDLE: longest // 2, WIDE: longest}
+    windows: dict[str, int] = {NARROW: NARROWEST, MIDDLE: longest // 2, WIDE: longest}
     first = {name: settings.training.recall(f"hybrid-{name}", layout_of(seen), task) for name, seen in windows.items()}
     doublings = tuple(NARROWEST << i for i in range((longest // NARROWEST).bit_length()))
     lasting: dict[str, tuple[int, tuple[Remedy, ...]]] = {
