@@ -127,7 +127,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=bottleneck,
-        minutes={"small": 5},
+        minutes={"small": 4.5},
         trainings=trainings,
     ),
     Finding(

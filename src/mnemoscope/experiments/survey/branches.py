@@ -139,7 +139,7 @@ STUDY = study(
         claims=CLAIMS,
         sizes={"small": SMALL, "paper": PAPER},
         measure_in=branches,
-        minutes={"small": 7},
+        minutes={"small": 7.5},
         trainings=trainings,
     ),
     _finding(
