@@ -114,7 +114,7 @@ def _index(rows: Sequence[str], n_seeds: int, heading: Heading) -> str:
 
 
 def _conditions(said: Verdict) -> str:
-    return f" {'; '.join(said.when)}" if said.when and said.answer == "holds only when" else ""
+    return f": {'; '.join(said.when)}" if said.when and said.answer == "holds only when" else ""
 
 
 def _basis(finding: Finding, said: Verdict, found: Sequence[Result], n_seeds: int) -> str:

@@ -157,28 +157,28 @@ def _gain(name: str, what: str, published: str) -> Iterator[Claim]:
 
 
 CLAIMS = (
-    Claim(figure=LEARNED, what="accuracy with attention to everything", published="solved", least=0.95),
-    Claim(figure=LAST_LEARNED, what="the same, the memory last", published="solved", least=0.95),
-    Claim(figure=f"{WIDE}: share", what="share of the memory beside it", published="idle; ours: 25 %", most=IDLES),
-    Claim(figure=f"{LAST_WIDE}: share", what="the same, the memory last", published="idle; ours: 25 %", most=IDLES),
-    Claim(figure="room", what="the same; to wake it, there must be room for a larger share", most=IDLE),
-    Claim(figure=f"{NARROW}: accuracy", what="accuracy with a window of 4", published="solved", least=0.95),
+    Claim(figure=LEARNED, what="accuracy: window of all, the memory first", published="solved", least=0.95),
+    Claim(figure=LAST_LEARNED, what="accuracy: window of all, the memory last", published="solved", least=0.95),
+    Claim(figure=f"{WIDE}: share", what="share of the memory: wide, it stands first", published="idle; ours: 25 %", most=IDLES),
+    Claim(figure=f"{LAST_WIDE}: share", what="share of the memory: wide, it stands last", published="idle; ours: 25 %", most=IDLES),
+    Claim(figure="room", what="share of the memory to begin with; to wake it, there must be room for a larger one", most=IDLE),
+    Claim(figure=f"{NARROW}: accuracy", what="accuracy: window of 4, the memory first", published="solved", least=0.95),
     Claim(
         figure=f"{LAST_MIDDLE}: accuracy",
-        what="accuracy with a window of half, the memory last",
+        what="accuracy: window of half, the memory last",
         published="solved",
         least=0.95,
     ),
     Claim(
         figure="narrow_gain",
-        what="accuracy under a window of 4 in the test: trained so, less trained with all",
+        what="accuracy under a window of 4 in the test, the memory first: trained so, less trained with all",
         published="short windows train the memory; ours: 10 points",
         least=COUNTS,
         in_seeds=MOST_SEEDS,
     ),
     Claim(
         figure="last_middle_gain",
-        what="the same, the memory last: trained with half, less trained with all",
+        what="accuracy under a window of 4 in the test, the memory last: trained with half, less trained with all",
         published="short windows train the memory; ours: 10 points",
         least=COUNTS,
         in_seeds=MOST_SEEDS,

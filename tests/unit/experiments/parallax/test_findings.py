@@ -95,4 +95,4 @@ def test_pages_are_written_from_what_is_there(tmp_path: Path):
     assert line.endswith("| holds | `parallax-phase` | 3 |")
     assert "| not measured yet | `parallax-bidirectional` | 0 |" in text
     page = (tmp_path / "pages" / "large-starts-escape-below-the-line.md").read_text()
-    assert "**Holds only when every end counts that is not one vector.**" in page
+    assert "**Holds only when: every end counts that is not one vector.**" in page
