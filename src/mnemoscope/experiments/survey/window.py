@@ -159,9 +159,23 @@ def _gain(name: str, what: str, published: str) -> Iterator[Claim]:
 CLAIMS = (
     Claim(figure=LEARNED, what="accuracy: window of all, the memory first", published="solved", least=0.95),
     Claim(figure=LAST_LEARNED, what="accuracy: window of all, the memory last", published="solved", least=0.95),
-    Claim(figure=f"{WIDE}: share", what="share of the memory: wide, it stands first", published="idle; ours: 25 %", most=IDLES),
-    Claim(figure=f"{LAST_WIDE}: share", what="share of the memory: wide, it stands last", published="idle; ours: 25 %", most=IDLES),
-    Claim(figure="room", what="share of the memory to begin with; to wake it, there must be room for a larger one", most=IDLE),
+    Claim(
+        figure=f"{WIDE}: share",
+        what="share of the memory: wide, it stands first",
+        published="idle; ours: 25 %",
+        most=IDLES,
+    ),
+    Claim(
+        figure=f"{LAST_WIDE}: share",
+        what="share of the memory: wide, it stands last",
+        published="idle; ours: 25 %",
+        most=IDLES,
+    ),
+    Claim(
+        figure="room",
+        what="share of the memory to begin with; to wake it, there must be room for a larger one",
+        most=IDLE,
+    ),
     Claim(figure=f"{NARROW}: accuracy", what="accuracy: window of 4, the memory first", published="solved", least=0.95),
     Claim(
         figure=f"{LAST_MIDDLE}: accuracy",
