@@ -87,7 +87,7 @@ def test_a_page_has_the_claim_the_answer_every_seed_and_what_to_do(tmp_path: Pat
     assert "0.5 | 0.25 | 0.375 | 0.25 to 0.5 | yes |" in page
     assert "## What to do\n\nTake more.\n" in page
     assert "mnemoscope reproduce toy --seeds 3" in page
-    assert "Settings: steps 3. 2.0 minutes" in page
+    assert "Settings: steps: 3. 2.0 minutes" in page
 
 
 def test_the_list_has_every_answer(tmp_path: Path):
