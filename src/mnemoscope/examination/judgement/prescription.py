@@ -66,15 +66,25 @@ PRESCRIPTIONS: tuple[Prescription, ...] = (
         _verdict("decorative", "redundant", "load-bearing (shared)"),
         _CURES,
         "where long attention must stay: drop whole attention branches in training (probability 0.5, falling to 0.1)",
-        "scheduled window dropout: Benfeghoul et al. 2025 (arXiv 2510.05901); works in most seeds, not in all",
+        "scheduled window dropout: Benfeghoul et al. 2025 (arXiv 2510.05901); works in most seeds, not in all (two of "
+        "three in survey-window and survey-branches)",
         _trial("branch_dropout(strength=0.5, final_strength=0.1)"),
+    ),
+    Prescription(
+        "verdict is decorative, redundant or load-bearing (shared)",
+        _verdict("decorative", "redundant", "load-bearing (shared)"),
+        _CURES,
+        "or draw the window of long attention anew for each batch, from a few tokens to all, and train for longer",
+        "SWAX: Cabannes et al. 2025 (arXiv 2509.24552); woke the memory in three seeds of three in survey-window",
+        _trial("stochastic_window(windows=(4, 8, 16, 32))"),
     ),
     Prescription(
         "verdict is decorative",
         _verdict("decorative"),
         _CURES,
         "place memories first and attention later, with a small window; no positions in layers of full attention",
-        "placement: arXiv 2606.15378 and 2510.04800",
+        "placement: arXiv 2606.15378 and 2510.04800; behind full attention a memory idled in three seeds of three, "
+        "before it in one (survey-window)",
         _train("gated_delta, attention(window=4)"),
     ),
     Prescription(
@@ -83,7 +93,8 @@ PRESCRIPTIONS: tuple[Prescription, ...] = (
         _CURES,
         "weaken the shortcut: a narrower or feed-forward controller, or a skip around the memory whose scale falls "
         "from 1 to 0.1; watch that the loss gets no worse",
-        "folklore",
+        "controllers: survey-controller; of a weaker skip folklore, which woke no memory in three seeds "
+        "(survey-branches)",
         _trial("shortcut_weakening"),
     ),
     Prescription(
