@@ -34,7 +34,7 @@ from mnemoscope.training import TrainedRun
 
 TAPS = 3
 """Of the memory's short convolution: the tail that a patch leaves alone is one less."""
-MEMORIES: dict[str, str] = dict.fromkeys(FIRST, "blocks.0.mixer") | dict.fromkeys(LAST, "blocks.1.mixer")
+MEMORIES: dict[str, str] = {arm: f"blocks.{0 if arm in FIRST else 1}.mixer" for arm in (*FIRST, *LAST)}
 """Where the memory of an arm stands."""
 ARMS = tuple(MEMORIES)
 NOTHING, ENOUGH = 0.2, 0.5
