@@ -2,7 +2,7 @@
 
     1:0      all eight blocks attend                 first     a A A A A A A A  (a attends)
     1:7      one in the middle attends               1:3       A a A A A a A A
-    0:1      all are linear attention
+    0:1      all are linear attention               last      A A A A A A A a
 
 Each learns recall and, apart from that, the hybrids learn text. The 1:3 hybrids are examined: is their linear part
 idle?
@@ -52,11 +52,12 @@ BLOCKS: dict[str, str] = {
     "1:7": "AAAaAAAA",
     "0:1": "AAAAAAAA",
     "first": "aAAAAAAA",
+    "last": "AAAAAAAa",
 }
 """By arm, block by block: a attends, A is linear."""
 
 RATIOS = ("1:1", "1:3", "1:7")
-READING = (*RATIOS, "first")
+READING = (*RATIOS, "first", "last")
 """Arms that also learn text."""
 EXAMINED = "1:3"
 BYTES = 256
@@ -269,6 +270,6 @@ STUDY = study(
         requires=("below_bigram",),
         if_holds="Put attention in the middle.",
         if_not="Placement is free at this size: choose it by what is convenient, and check at yours.",
-        elsewhere="One attending block of eight, windows of 64 bytes, and no arm with attention last.",
+        elsewhere="One attending block of eight, windows of 64 bytes.",
     ),
 )

@@ -112,8 +112,8 @@ def test_blocks_stand_where_their_word_says():
     assert [isinstance(mixer, AttentionConfig) for mixer in mixers] == [False] * 3 + [True] + [False] * 4
     counts = {ratio: hybrids.BLOCKS[ratio].count("a") for ratio in ("1:0", "1:1", "1:3", "1:7", "0:1")}
     assert counts == {"1:0": 8, "1:1": 4, "1:3": 2, "1:7": 1, "0:1": 0}
-    assert [hybrids.BLOCKS[place].index("a") for place in ("first", "1:7")] == [0, 3]
-    assert set(hybrids.reading(hybrids.SMALL)) == {"text 1:1", "text 1:3", "text 1:7", "text first"}
+    assert [hybrids.BLOCKS[place].index("a") for place in ("first", "1:7", "last")] == [0, 3, 7]
+    assert set(hybrids.reading(hybrids.SMALL)) == {f"text {place}" for place in ("1:1", "1:3", "1:7", "first", "last")}
 
 
 @pytest.mark.parametrize(
