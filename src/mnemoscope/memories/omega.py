@@ -21,8 +21,10 @@ The chunk is part of the model: weights trained at one chunk size are worse at a
 
 Why: the memory is trained at test time on a window of tokens rather than on the last alone, which fits them jointly.
 
-Known limits: gradients are taken at the memory as the chunk found it, so the chunk is part of the model; cost grows
-with window and features.
+Known limits: gradients are taken at the memory as the chunk found it, so the chunk is part of the model. Tokens of one
+key step as far as all of them together: a chunk whose 2 eta add up to more than 2 along a key drives a memory that is
+not empty away from what it should hold, and further in every chunk. An episode of a few chunks bears that, a memory
+that is carried on overflows (`default_step_size` stays below). Cost grows with window and features.
 
 Source: Behrouz et al. 2025, "ATLAS" (arXiv 2505.23735), equations 9 to 11, 32 and 33; Titans (arXiv 2501.00663),
 section 3.2.

@@ -182,6 +182,24 @@ def test_the_default_step_writes_a_constant_once_and_does_not_overshoot(
     assert 0.5 < learnt < 1.5
 
 
+@pytest.mark.parametrize(("step_size", "overflows"), [(0.025, False), (0.4, True)])
+@torch.no_grad()
+def test_steps_too_large_for_a_chunk_overflow_once_the_memory_is_carried_on(step_size: float, overflows: bool):
+    """A chunk of 32 tokens with one key steps 64 step_size along it: 1.6 comes nearer to the value, 26 goes past it."""
+    torch.manual_seed(0)
+    config = OmegaConfig(
+        n_heads=1, window=1, chunk_tokens=32, convolution=0, momentum=False, initial_step_size=step_size
+    )
+    memory = build_memory(config, 16)
+    x, state, norms = torch.randn(1, 1, 16).expand(1, 32, 16), None, list[float]()
+    for _ in range(8):
+        _, state = memory(x, state)
+        norms.append(float(state.store.memory.norm()))
+    assert (norms[-1] > 1e6 * norms[0]) == overflows
+    if not overflows:
+        assert norms[-1] < 2 * norms[0]
+
+
 @pytest.mark.parametrize("saved", [{"chunk_tokens": 8}, {"chunk_tokens": 16, "orthogonalise": 3, "update_every": 2}])
 def test_weights_of_another_chunk_are_refused(saved: dict[str, int]):
     ours = {"orthogonalise": 3} if "orthogonalise" in saved else {}

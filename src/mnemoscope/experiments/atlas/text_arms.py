@@ -4,14 +4,18 @@
     compat-slow                                the same at a fifth of the learning rate, which `base` was searched at
     none, clamp, affine, penalty; -detached    the guide's floors in each way, the write with a gradient and without
     tied, untied; -stablemax, -perpgrad        loss and projection by themselves and together, and half the projection
-    carry                                      "affine" whose memory is carried from episode to episode, the guide's way
+    gentle, carry                              "affine" in small inner steps; the same carried from episode to episode
     phases                                     the floors of the guide's phases alone, none of storage and retrieval
     option-a ...                               the guide's own trials (`trials`), against "affine", which resets
 
 The arms of the second line, and the trials, have the guide's floors, whatever the base has; "longer-phase1" has those
-of "phases", since beside the guide's other floors no phase acts. Those of the third draw
-embedding and head as small as the guide's model does (0.02), since a large start hides what is learned in what was
-drawn, and project every tensor, as its code does.
+of "phases", since beside the guide's other floors no phase acts. Those of the third draw embedding and head as small as
+the guide's model does (0.02), since a large start hides what is learned in what was drawn, and project every tensor, as
+its code does.
+
+The guide carries its memory on. The base cannot: a token's gradient is taken at the memory as its chunk found it, so 32
+tokens with one key step 32 times as far, and with the base's step of 0.4 (twice that a token, 26 a chunk) a memory that
+is not empty grows from chunk to chunk until it overflows, in step 44 of seed 0. Small steps stay below 2 a chunk.
 """
 
 from collections.abc import Mapping
@@ -61,6 +65,7 @@ _NO_FLOORS = (
     "gate_floor.floor_mode=affine",
 )
 _AFFINE = (*_GUIDES_FLOORS, "gate_floor.floor_mode=affine")
+_GENTLE = (*_AFFINE, "omega.initial_step_size=0.025")
 _PHASES = (*_AFFINE, "gate_floor.storage_floor=0", "gate_floor.retrieval_floor=0")
 IN_PHASES = ("longer-phase1",)
 """Trials of the guide that are about its phases."""
@@ -103,7 +108,8 @@ ARMS: Mapping[str, TextArm] = {
         for head, sets_of_head in HEADS.items()
         for cell, (title, sets) in CELLS.items()
     },
-    "carry": TextArm(title="affine floors, carried", sets=(*_AFFINE, "lesson.between=carry")),
+    "gentle": TextArm(title="affine floors, small steps", sets=_GENTLE),
+    "carry": TextArm(title="affine floors, small steps, carried", sets=(*_GENTLE, "lesson.between=carry")),
     "phases": TextArm(title="floors in phases alone", sets=_PHASES),
     **{name: TextArm(title=name, sets=_PHASES if name in IN_PHASES else _AFFINE, presets=(name,)) for name in PRESETS},
 }

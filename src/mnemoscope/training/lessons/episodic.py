@@ -27,9 +27,9 @@ Measured for the specification on cued recall: the answers' gradient through wha
 the cut memory gives .778; on masked words, with the guide's settings, the utility was within its standard error.
 
 Known problems: a storage loss that can be lowered without the memory may keep it from ever being used; weigh the
-answers more. With `between="carry"` old episodes crowd the memory, and the evaluation, which begins empty, is of
-another situation than training. Remedies that look at one call with the whole sequence (reconstruction, prediction)
-refuse these steps.
+answers more. With `between="carry"` old episodes crowd the memory, the evaluation, which begins empty, is of another
+situation than training, and a memory whose inner steps are too large for its chunks overflows (`omega`, Known limits).
+Remedies that look at one call with the whole sequence (reconstruction, prediction) refuse these steps.
 
 Example: `Episodic(retrieval_weight=5.0)` on a task of masked words, with `GateFloor()` among the remedies.
 

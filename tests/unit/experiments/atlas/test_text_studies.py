@@ -262,11 +262,10 @@ def test_what_trains_as_its_control_is_not_trained_and_all_else_differs():
         assert not changes_nothing(recipes[one], recipes[other])
     for name in NO_CHANGE:
         assert recipes[name].name == "prose-1-400-affine"
-    assert set(trials.arms) | set(NO_CHANGE) == {"affine", "carry", "phases", *PRESETS}
+    assert set(trials.arms) | set(NO_CHANGE) == {"affine", "gentle", "carry", "phases", *PRESETS}
     controls = {name: control_of(name, trials) for name in trials.arms}
     assert {name: control for name, control in controls.items() if control != "affine"} == {
-        "affine": "carry",
-        "option-b": "carry",
+        "gentle": "carry",
         "longer-phase1": "phases",
     }
     assert recipes["carry"].lesson.between == "carry"
@@ -291,9 +290,10 @@ def test_a_longer_phase_is_asked_where_phases_act():
 
 
 def test_what_changes_nothing_is_said_and_the_carried_memory_trains(tmp_path: Path):
-    small = replace(TINY, arms=("affine", "carry"), steps=2)
+    small = replace(TINY, arms=("carry", "gentle"), steps=2)
     found = study(small, 0, tmp_path)
-    assert found.figures["affine: gain"] == -found.figures["carry: gain"]
+    assert found.figures["carry: gain"] == 0
+    assert found.figures["gentle: gain"] == found.figures["gentle: utility"] - found.figures["carry: utility"]
     result = Result(
         experiment="atlas-trials",
         size="small",
