@@ -262,10 +262,12 @@ class _Loop:
             self.ranks.first_says(lambda: consolidate_checkpoint(path))
 
     def _phase(self, step: int, row: dict[str, float], validation: dict[str, float]) -> dict[str, float]:
-        """The grokking phase, of tasks that have an accuracy."""
-        if "validation_accuracy" not in validation:
+        """The grokking phase, of tasks that have an accuracy; in episodes that of the answers after storage."""
+        held_out = validation.get("validation_accuracy_memory", validation.get("validation_accuracy"))
+        if held_out is None:
             return {}
-        return self.metrics.evaluated(step, validation["validation_accuracy"], row.get("accuracy"))
+        fitted = validation.get("train_accuracy_memory", row.get("accuracy"))
+        return self.metrics.evaluated(step, held_out, fitted)
 
     def _call_back(self, step: int, row: dict[str, float]) -> dict[str, float]:
         """What the callbacks have to write."""

@@ -149,7 +149,7 @@ def test_without_evidence_no_row_holds():
 def test_a_row_says_what_it_saw_and_what_was_corrected():
     (row,) = advise(evidence(gradient_weight_cosine=0.0))
     assert row.evidence == "cosine 0"
-    assert "row 14; corrected: taken before gradients are cleared" in row.source
+    assert "row 14; corrected: of the descent, taken before gradients are cleared" in row.source
     assert row.site == "training"
 
 

@@ -21,7 +21,12 @@ _OMEGA = 'mnemoscope train RECIPE --layout "attention(window=16), omega({})" --o
 _PER_CHUNK = "granularity='chunk', window=1, {}"
 _CHUNK_STEP = "initial_step_size=0.0125"
 _STEP = ("*.initial_step_size={twice_step_size}",)
-_WIDER = ("*.features=monomial", "*.degree=2")
+_HIGHER = (
+    "*.features=sketch",
+    "*.degree=3",
+    "*.sketch_width={four_widths}",
+    "*.learned_coefficients=false",
+)
 _PLAIN = (
     "train.loss=cross_entropy",
     "train.orthogonal_gradient=0",
@@ -38,7 +43,7 @@ _HIGHER_FLOORS = (
 # The guide has a longer first phase too, whose floor of 0.3 is below these and would change nothing.
 _FLOORS = ("gate_floor.retrieval_floor=0.5",)
 _FLOORED = "gate_floor(retrieval_floor=0.5)"
-_WIDE = "features='monomial', degree=2"
+_SKETCHED = "features='sketch', degree=3, sketch_width=256"
 
 
 def _wish(number: int, aim: Aim, condition: str, diagnosis: str, change: str, *sets: str, command: str = "") -> Row:
@@ -58,16 +63,16 @@ FRAMEWORK: tuple[Row, ...] = (
     ),
     Row(
         2,
-        "accuracy stays at 10 to 12 %, an effective dimension below 10 %",
+        "accuracy stays at 12 % or less, an effective dimension below 10 %",
         symptoms.collapsed,
-        "embeddings have collapsed",
+        "embedding, head or hidden states have collapsed",
         "turn StableMax and orthogonal gradients off",
         "input embedding, output head and hidden states each on their own",
         _PLAIN,
     ),
     Row(
         3,
-        "accuracy stays at 10 to 12 %, effective dimensions at least 30 %, the memory is not used",
+        "accuracy stays at 12 % or less, effective dimensions at least 30 %, the memory is not used",
         symptoms.utility_not_found,
         "the use of the memory was not found: that accuracy is what counting words gives",
         "hold the gate open at 0.5 in retrieval, retrieval loss times 10",
@@ -77,7 +82,7 @@ FRAMEWORK: tuple[Row, ...] = (
     ),
     Row(
         3,
-        "accuracy stays at 10 to 12 %, effective dimensions at least 30 %, the memory is not used",
+        "accuracy stays at 12 % or less, effective dimensions at least 30 %, the memory is not used",
         symptoms.utility_not_found,
         "the use of the memory was not found: that accuracy is what counting words gives",
         "start with twice the step size and five times the forgetting (the guide: 0.2, and 0.95 a chunk), and reset "
@@ -91,10 +96,20 @@ FRAMEWORK: tuple[Row, ...] = (
         "accuracy stays at 20 to 99 %, the memory is used and of full rank",
         symptoms.at_capacity,
         "capacity",
-        "wider keys, or a feature map of higher degree",
+        "keys and values of twice the width",
         "utility and rank",
-        _WIDER,
-        _OMEGA.format(_WIDE),
+        ("*.head_width={twice_width}",),
+        _OMEGA.format("head_width=128"),
+    ),
+    Row(
+        4,
+        "accuracy stays at 20 to 99 %, the memory is used and of full rank",
+        symptoms.at_capacity,
+        "capacity",
+        "a feature map of higher degree",
+        "utility and rank",
+        _HIGHER,
+        _OMEGA.format(_SKETCHED),
     ),
     Row(
         5,
@@ -149,8 +164,8 @@ FRAMEWORK: tuple[Row, ...] = (
         "the loss is flat",
         symptoms.loss(-MOVED, MOVED),
         "it stands still",
-        "another learning rate, or train longer",
-        sets=("train.learning_rate={half_rate}",),
+        "train longer, or with another learning rate",
+        sets=("train.steps={twice_steps}",),
     ),
     Row(
         12,
@@ -166,7 +181,7 @@ FRAMEWORK: tuple[Row, ...] = (
         13,
         "effective dimension collapses within 1,500 steps, before accuracy rose",
         symptoms.collapsing,
-        "embeddings are collapsing",
+        "the embedding or the head is collapsing",
         "turn StableMax and orthogonal gradients off",
         _HELD_OUT,
         _PLAIN,
@@ -177,7 +192,8 @@ FRAMEWORK: tuple[Row, ...] = (
         symptoms.no_signal,
         "starved of signal",
         "orthogonal gradients at strength 0.3 to 0.5, or off",
-        "taken before gradients are cleared; about -0.1 to 0 is natural, so that no threshold above 0.3 is reached",
+        "of the descent, taken before gradients are cleared; about 0 is natural, so that no threshold above 0.3 is "
+        "reached: what counts is that a tenth or less remains of what there was before a projection",
         _PLAIN[1:],
     ),
     Row(
@@ -232,8 +248,8 @@ FRAMEWORK: tuple[Row, ...] = (
         "it should be more expressive",
         "feature map",
         "a feature map of higher degree, which is harder to train",
-        *_WIDER,
-        command=_OMEGA.format(_WIDE),
+        *_HIGHER,
+        command=_OMEGA.format(_SKETCHED),
     ),
     _wish(
         18,

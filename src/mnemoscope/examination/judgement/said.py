@@ -28,6 +28,8 @@ _WRITES = (
 _TEXT = "reproduce atlas-text, results/2026-11-22-atlas-text-cpu.md"
 _E3 = "reproduce stablemax-grokking, results/2026-11-22-grokking-cpu.md"
 _WRITING = "results/2026-11-22-memory-writes-cpu.md"
+_TEXTS = "results/2026-11-22-atlas-text-cpu.md"
+_SWEEPS = f"reproduce write-sweeps, {_WRITING}"
 _FLOORS = "reproduce atlas-floors, results/2026-11-22-atlas-text-cpu.md"
 _RISE = 'LOG.md, "What it took for a memory to recall masked words"'
 _UNMEASURED = "not measured here; mnemoscope"
@@ -98,8 +100,8 @@ SAID: Mapping[int, Said] = {
     ),
     14: Said(
         "cosine 0: starved of signal; above 0.3: healthy",
-        "in the guide's code gradients are cleared before the cosine is taken, so that it is always 0; plain language "
-        "models lie at -.005 to -.1 (pilot)",
+        "in the guide's code gradients are cleared before the cosine is taken, so that it is always 0; models of text lie "
+        f"at -.002 to .014 of the direction of descent, whether the memory is used or not (means of trainings, {_TEXTS})",
     ),
     15: Said(
         "softmax collapse at 100 %: in mathematics, StableMax or PerpGrad",
@@ -109,11 +111,14 @@ SAID: Mapping[int, Said] = {
     ),
     16: Said(
         "memory_magnitude flat: the memory is inactive; raise init_eta, lower init_alpha",
-        f"{_UNMEASURED} reproduce write-sweeps changes step and retention one by one",
+        "of 32 pairs in 16 channels twice and thrice the step recall .02 and .01 less (intervals -.14 to .13), a "
+        f"retention of .95 and .9 a token .06 and .16 less ({_SWEEPS})",
     ),
     17: Said(
         "init_alpha near 1 retains, .9 responds; init_eta higher learns faster; poly_degree is more expressive",
-        "in the guide's code these only start: nothing trains them; init_eta acts at half its value there",
+        "in the guide's code these only start: nothing trains them; init_eta acts at half its value there. Here .99 "
+        "retains .17 more than .9 of what was stored first, and .19 more of what was stored last; the step makes no "
+        f"difference that three seeds show ({_SWEEPS}); of feature maps see row 4",
     ),
     18: Said(
         "more storage_samples store more, more retrieval_samples practise more, a reset isolates episodes",

@@ -34,7 +34,8 @@ STANDARD_ERRORS = 2.0
 USED = frozenset({"load-bearing", "load-bearing (sole)", "load-bearing (shared)", "saturated"})
 UNUSED = frozenset({"decorative", "decorative (scale)", "starved", "constant-bias", "clock", "redundant", "local-only"})
 
-DIMENSION_RATIOS = ("embedding_dimension_ratio", "head_dimension_ratio", "hidden_dimension_ratio")
+DIMENSIONS_OF_WEIGHTS = ("embedding_dimension_ratio", "head_dimension_ratio")
+DIMENSION_RATIOS = (*DIMENSIONS_OF_WEIGHTS, "hidden_dimension_ratio")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class Evidence:
             accuracy with it reset) and `memory_specificity` (less accuracy with another sequence's memory), each with
             its standard error as `..._error`; `memory_norm`, `memory_relative_update`, `memory_rank_share`;
             `embedding_dimension_ratio`, `head_dimension_ratio`, `hidden_dimension_ratio`; `gradient_weight_cosine`,
-            taken before gradients are cleared; `softmax_collapse`, of float32 softmax logits.
+            as the gradient is used, and `..._before` any projection; `softmax_collapse`, of float32 softmax logits.
         task: what is learned; None where nobody says.
         settings: of the training; None where nobody says.
         aims: what is wanted.
@@ -110,6 +111,12 @@ class Evidence:
         """The level at which the later half of the log stays within two points; None where it moves."""
         late = self.later_half(name)
         return sum(late) / len(late) if late and max(late) - min(late) <= PLATEAU else None
+
+    def late_size(self, name: str) -> float | None:
+        """The mean absolute value in the later half of the log, however few there are."""
+        values = [abs(value) for _, value in self.series(name)]
+        late = values[len(values) // 2 :]
+        return sum(late) / len(late) if late else None
 
     def change(self, name: str) -> float | None:
         """The mean of the last quarter of the log less that of the quarter before."""

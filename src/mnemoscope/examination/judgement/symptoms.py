@@ -5,13 +5,29 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from mnemoscope.examination.judgement.findings import Finding, all_of, any_of, judged, untold
-from mnemoscope.examination.judgement.signs import MOVED, USED, Aim, Evidence, TaskKind, fell, first_step, risen_by
+from mnemoscope.examination.judgement.signs import (
+    DIMENSIONS_OF_WEIGHTS,
+    MOVED,
+    USED,
+    Aim,
+    Evidence,
+    TaskKind,
+    fell,
+    first_step,
+    risen_by,
+)
 
 Symptom: TypeAlias = Callable[[Evidence], Finding]
 
-ACCURACY, DIMENSION = "validation_accuracy", "embedding_dimension_ratio"
+ACCURACY = "validation_accuracy"
 SOLVED = 0.99
 """A plateau above is no plateau to leave."""
+
+COUNTED = 0.12
+"""What counting words gives; the guide's 10 to 12 %, of which the lower end says nothing."""
+
+REMAINS = 0.1
+"""Of a cosine after a projection: it took the component along the weights out."""
 
 FULL_RANK = 0.8
 """Of the rank that a state can have; a Gaussian square matrix has about as much."""
@@ -50,14 +66,14 @@ def used(e: Evidence, wanted: bool) -> Finding:
 
 
 def collapsed(e: Evidence) -> Finding:
-    """A plateau at 10 to 12 % with an effective dimension that is nearly nothing."""
-    return all_of([plateau_between(e, 0.10, 0.12), ratios(e, lambda shares: min(shares) < 0.10)])
+    """A plateau at 12 % or less with an effective dimension that is nearly nothing."""
+    return all_of([plateau_between(e, 0.0, COUNTED), ratios(e, lambda shares: min(shares) < 0.10)])
 
 
 def utility_not_found(e: Evidence) -> Finding:
-    """A plateau at 10 to 12 % with sound dimensions and a memory that does nothing."""
+    """A plateau at 12 % or less with sound dimensions and a memory that does nothing."""
     sound = ratios(e, lambda shares: min(shares) >= 0.30)
-    return all_of([plateau_between(e, 0.10, 0.12), sound, used(e, False)])
+    return all_of([plateau_between(e, 0.0, COUNTED), sound, used(e, False)])
 
 
 def at_capacity(e: Evidence) -> Finding:
@@ -138,40 +154,55 @@ def unstable(e: Evidence) -> Finding:
 
 
 def grokking(e: Evidence) -> Finding:
-    """Dimensions that fall slowly once accuracy has risen: of all such falls, the one that began last."""
-    falls = fell(e, DIMENSION, 0.75, 0.35, over=10_000)
-    return falling(e, max(falls, default=None), lambda steps: risen_by(e, steps[0]))
+    """Dimensions that fall slowly once accuracy has risen: of all such falls of one, that which began last."""
+
+    def found(name: str) -> Finding:
+        falls = fell(e, name, 0.75, 0.35, over=10_000)
+        return falling(e, name, max(falls, default=None), lambda steps: risen_by(e, steps[0]))
+
+    return of_dimensions(e, found)
 
 
 def collapsing(e: Evidence) -> Finding:
-    """Dimensions that fall fast before accuracy has risen: of all such falls, the one that ended first."""
-    falls = fell(e, DIMENSION, 0.5, 0.1, within=1_500)
+    """Dimensions that fall fast before accuracy has risen: of all such falls of one, that which ended first."""
 
     def unrisen(steps: tuple[float, float]) -> bool | None:
         risen = risen_by(e, steps[1])
         return None if risen is None else not risen
 
-    return falling(e, min(falls, key=lambda steps: steps[1], default=None), unrisen)
+    def found(name: str) -> Finding:
+        falls = fell(e, name, 0.5, 0.1, within=1_500)
+        return falling(e, name, min(falls, key=lambda steps: steps[1], default=None), unrisen)
+
+    return of_dimensions(e, found)
+
+
+def of_dimensions(e: Evidence, found: Callable[[str], Finding]) -> Finding:
+    """Input embedding and output head, each on its own; one is enough. Hidden states fall early in healthy trainings."""
+    logged = [name for name in DIMENSIONS_OF_WEIGHTS if len(e.series(name)) > 1]
+    return any_of(found(name) for name in logged) if logged else untold("dimensions")
 
 
 def falling(
-    e: Evidence, steps: tuple[float, float] | None, timed: Callable[[tuple[float, float]], bool | None]
+    e: Evidence, name: str, steps: tuple[float, float] | None, timed: Callable[[tuple[float, float]], bool | None]
 ) -> Finding:
-    """A fall of the embedding's effective dimension, at a time at which accuracy says what it must."""
-    if len(e.series(DIMENSION)) < 2:
-        return untold("dimensions")
+    """A fall of an effective dimension, at a time at which accuracy says what it must."""
+    what = name.removesuffix("_dimension_ratio")
     if steps is None:
-        return judged(False, f"no such fall of the embedding's dimension, now {e.last(DIMENSION):.0%} of the width")
-    says, right = f"the embedding's dimension fell from step {steps[0]:.0f} to {steps[1]:.0f}", timed(steps)
+        return judged(False, f"no such fall of the dimension of the {what}, now {e.last(name):.0%} of the width")
+    says, right = f"the dimension of the {what} fell from step {steps[0]:.0f} to {steps[1]:.0f}", timed(steps)
     if right is None:
         return untold("accuracy", says=says)
     return judged(right, says if right else f"{says}, but held-out accuracy does not fit")
 
 
 def no_signal(e: Evidence) -> Finding:
-    """A gradient with no component along the weights."""
-    cosine = e.last("gradient_weight_cosine")
-    return untold("cosine") if cosine is None else judged(abs(cosine) < 1e-6, f"cosine {cosine:.2g}")
+    """Descent with no component along the weights: none at all, or next to nothing of what a projection found."""
+    after, before = (e.late_size(f"gradient_weight_cosine{end}") for end in ("", "_before"))
+    if after is None:
+        return untold("cosine")
+    nothing = after <= max(1e-6, REMAINS * (before or 0.0))
+    return judged(nothing, f"cosine {after:.2g}" if before is None else f"cosine {before:.2g}, as used {after:.2g}")
 
 
 def softmax_collapse(e: Evidence) -> Finding:

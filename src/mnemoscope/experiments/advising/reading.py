@@ -15,7 +15,7 @@ from mnemoscope.training import Recipe, TrainConfig, load_recipe
 FIGURES: Mapping[str, tuple[str, ...]] = {
     "loss": ("loss",),
     "accuracy": ("accuracy",),
-    "validation_accuracy": ("validation_accuracy",),
+    "validation_accuracy": ("validation_accuracy_memory", "validation_accuracy"),
     "raw_gate_mean": ("raw_gate.mean", "remedy.gate_floor.raw_mean"),
     "memory_utility": ("validation_utility",),
     "memory_utility_error": ("validation_utility_se",),
@@ -28,9 +28,14 @@ FIGURES: Mapping[str, tuple[str, ...]] = {
     "head_dimension_ratio": ("effective_dimension.share.head",),
     "hidden_dimension_ratio": ("effective_dimension.share.hidden",),
     "gradient_weight_cosine": ("gradient_weight_cosine.after", "gradient_weight_cosine.before"),
+    "gradient_weight_cosine_before": ("gradient_weight_cosine.before",),
     "softmax_collapse": ("softmax_collapse.share",),
 }
-"""What rows read, and under which names a training logs it; the first that a run has counts."""
+"""What rows read, and under which names a training logs it; the first that a run has counts.
+
+Of episodes, accuracy is that of the answers after storage: more of them than a validation batch holds, read as they are
+trained.
+"""
 
 LANGUAGE = frozenset({"babi", "babi_files", "masked_words", "stories", "text"})
 MATHEMATICS = frozenset({"modular_arithmetic", "sparse_parity"})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mnemoscope.examination.judgement.framework import Assessment, Row
-from mnemoscope.experiments.atlas.trials import PROJECTION_OFF, numbers
+from mnemoscope.experiments.atlas.trials import PROJECTION_OFF, floors_are_fixed, numbers
 from mnemoscope.experiments.recipes import treated_with, with_changes
 from mnemoscope.experiments.settings import with_settings
 from mnemoscope.tasks import MaskedWordsConfig
@@ -46,6 +46,8 @@ def trial_of(row: Row, run: Path, recipe: Recipe | None, label: str) -> Trial:
     if recipe is None:
         return Trial([], "the run holds no recipe (model and task) to change; train it with `mnemoscope train`")
     sets = filled(row.sets, recipe)
+    if floors_are_fixed(recipe) and any(each.startswith("gate_floor.") for each in sets):
+        return Trial([], "its floors are those of the public code, which reads none; train the recipe without -compat")
     try:
         changed = with_settings(recipe, sets)
     except ValueError as error:
@@ -57,15 +59,16 @@ def trial_of(row: Row, run: Path, recipe: Recipe | None, label: str) -> Trial:
 
 
 def apart(assessments: Sequence[Assessment], run: Path, recipe: Recipe | None) -> Trial:
-    """Changes that rows propose, each alone and all together; of two settings that are on together, each off."""
-    rows = [each.row for each in assessments if each.finding.holds and each.row.is_suspect]
-    changes = list(dict.fromkeys(row.sets for row in rows if row.sets))
-    if len(changes) < 2:
-        changes = [STABLEMAX_OFF, PROJECTION_OFF]
+    """Of StableMax and orthogonal gradients that are on together each off, and both; else two changes of rows."""
     if recipe is None:
         return Trial([], "the run holds no recipe (model and task) to change; train it with `mnemoscope train`")
+    rows = [each.row for each in assessments if each.finding.holds and each.row.is_suspect]
+    changes = list(dict.fromkeys(row.sets for row in rows if row.sets))
+    if recipe.train.loss == "stablemax" and recipe.train.orthogonal_gradient > 0:
+        changes = [STABLEMAX_OFF, PROJECTION_OFF]
     fitting = [sets for change in changes if _fits(recipe, sets := filled(change, recipe))]
-    chosen = [*((sets,) for sets in fitting[:2]), *combinations(fitting[:2], 2)]
+    pair = next((pair for pair in combinations(fitting, 2) if not _same_knob(*pair)), ())
+    chosen = [*((sets,) for sets in pair), *([pair] if pair else [])]
     lines = [
         command(run, [setting for sets in parts for setting in sets], f"{row_name(25)}{'abc'[number]}")
         for number, parts in enumerate(chosen)
@@ -115,7 +118,14 @@ def _with_numbers(setting: str, named: dict[str, str]) -> str:
     return setting
 
 
+def _same_knob(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two changes set something in two ways."""
+    return bool({each.partition("=")[0] for each in one} & {each.partition("=")[0] for each in other})
+
+
 def _fits(recipe: Recipe, sets: Sequence[str]) -> bool:
+    if floors_are_fixed(recipe) and any(each.startswith("gate_floor.") for each in sets):
+        return False
     try:
         return replace(with_settings(recipe, sets), name=recipe.name) != recipe
     except ValueError:

@@ -72,6 +72,7 @@ _HEAVIER = ("lesson.retrieval_weight=10",)
 _FASTER = ("*.initial_step_size={twice_step_size}",)
 _LOWER = ("*.initial_retention={lower_retention}",)
 _RESET = ("lesson.between=reset",)
+_STEEP = "a step that would reach 1 begins at 0.95"
 _IDLE = "phases act only where the floors of storage or retrieval are lower"
 
 PRESETS: Mapping[str, Preset] = {
@@ -87,9 +88,12 @@ PRESETS: Mapping[str, Preset] = {
         sets=("gate_floor.floors=[{floor1},{floor2},0.05]",),
         here=_IDLE,
     ),
-    "faster-memory": Preset(says="init_eta 0.1 -> 0.2", why="faster memory learning", sets=_FASTER),
+    "faster-memory": Preset(says="init_eta 0.1 -> 0.2", why="faster memory learning", sets=_FASTER, here=_STEEP),
     "fastest-memory": Preset(
-        says="init_eta 0.1 -> 0.3", why="faster memory learning", sets=("*.initial_step_size={thrice_step_size}",)
+        says="init_eta 0.1 -> 0.3",
+        why="faster memory learning",
+        sets=("*.initial_step_size={thrice_step_size}",),
+        here=_STEEP,
     ),
     "lower-retention": Preset(says="init_alpha 0.99 -> 0.95", why="more aggressive memory updates", sets=_LOWER),
     "keep-degree": Preset(
@@ -164,7 +168,7 @@ def with_presets(recipe: Recipe, names: Sequence[str]) -> Recipe:
 
 def _with_preset(recipe: Recipe, name: str) -> Recipe:
     sets = PRESETS[name].sets + (PRESETS[name].sets_omega if isinstance(_memory(recipe), OmegaConfig) else ())
-    if any(each.startswith("gate_floor.") for each in sets) and _is_compat(recipe):
+    if any(each.startswith("gate_floor.") for each in sets) and floors_are_fixed(recipe):
         raise ValueError(
             f"preset {name}: {recipe.name} computes what the public code does, and that never reads its floors; use a "
             "recipe that is not -compat"
@@ -211,7 +215,16 @@ def numbers(recipe: Recipe) -> dict[str, float]:
         if step_size is None
         else {"twice_step_size": min(2 * step_size, STEEPEST), "thrice_step_size": min(3 * step_size, STEEPEST)}
     )
-    return found | steps | _retentions(recipe)
+    return found | steps | _retentions(recipe) | _widths(recipe)
+
+
+def _widths(recipe: Recipe) -> dict[str, float]:
+    """Of a head of the memory, for wider keys and for a sketch."""
+    memory = _memory(recipe)
+    if not isinstance(memory, OmegaConfig) or not isinstance(recipe.model, StackConfig):
+        return {}
+    width = memory.head_width or recipe.model.d_model // memory.n_heads
+    return {"twice_width": 2 * width, "four_widths": 4 * width}
 
 
 def _retentions(recipe: Recipe) -> dict[str, float]:
@@ -232,11 +245,14 @@ def _filled(setting: str, known: Mapping[str, str]) -> str:
     for name, value in known.items():
         setting = setting.replace(name, value)
     if "{" in setting:
-        raise ValueError(f"{setting.partition('=')[0]}: the recipe has nothing that could be changed so")
+        target = setting.partition("=")[0]
+        gated = target.startswith("gate_floor.")
+        lacks = "gate between memory and attention with floors in three phases" if gated else "such setting"
+        raise ValueError(f"{target}: the recipe has no {lacks}")
     return setting
 
 
-def _is_compat(recipe: Recipe) -> bool:
+def floors_are_fixed(recipe: Recipe) -> bool:
     """Whether its floors are those that the public code has, whatever is said."""
     detached = isinstance(recipe.lesson, Episodic) and recipe.lesson.detach_write
     return detached and isinstance(_memory(recipe), AtlasCompatConfig)

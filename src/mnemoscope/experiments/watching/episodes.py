@@ -9,7 +9,7 @@ One line for each evaluation, with the newest metrics beside it (of an earlier s
 kept and asked are the losses of storage and retrieval, acc and rst accuracy with the memory and after a reset, of words
 that were trained on and of held-out ones; wrong is held-out accuracy with the memory of another row; utility is
 held-out accuracy with the memory less after a reset, with two standard errors. gate is before any floor and floor the
-share of gates that a floor lifts; dim is the effective dimension of the embedding over its width; rank and norm are
+share of gates below it; dim is the effective dimension of the embedding over its width; rank and norm are
 those of the memory's state, update what a token changes of it; cosine is that of gradient and weights before any
 projection, SC the share of softmaxes that have collapsed in float32. The phase of grokking is said when it changes.
 What was not measured is "-".
@@ -28,7 +28,7 @@ HEAD_EVERY = 20
 
 SHOWN = {
     "gate": ("raw_gate.mean", "remedy.gate_floor.raw_mean"),
-    "floor": ("raw_gate.floored_fraction", "remedy.gate_floor.floored_fraction"),
+    "floor": ("remedy.gate_floor.floored_fraction",),
     "dim": ("effective_dimension.share.embedding", "effective_dimension.share.tied"),
     "rank": ("memory_rank.mean",),
     "norm": ("state_magnitude.norm",),

@@ -4,7 +4,7 @@ For the gate g in [0, 1], over tokens and channels:
 
     mean, std           of the raw gate
     dead, saturated     share of it below 0.01, above 0.99
-    floored_fraction    share that a floor lifts: what left the read point is larger than what reached it
+    lifted_fraction     share that a floor lifts: what left the read point is larger than what reached it
 
 and where a memory m and another branch a stand side by side, each with its gate and contribution announced:
 
@@ -15,7 +15,7 @@ What it says: whether a memory is being shut out. How to read it: a raw mean bel
 lifts it to; a floor of 0.3 makes every gate read at least 0.3 and hides just that. A gate of 0.5 before a memory that
 gives nothing is shut too, which `branch_share` shows and no gate can. Descriptive only: a small gate can let decisive
 content through, a large one can be cancelled downstream. Traps: only a floor that is applied at the read point (a
-remedy's) is seen by `floored_fraction`, and an affine one lifts every gate; one inside a module comes after what it
+remedy's) is seen by `lifted_fraction`, and an affine one lifts every gate; one inside a module comes after what it
 announces, and is not seen. Cost: a few passes over a sample of the batch.
 
 Source: defects of the floored gate as a metric of health, and the effective gate: the Atlas tuning guide's metrics.
@@ -39,7 +39,7 @@ class RawGate(NamedTuple):
     std: float
     dead: float
     saturated: float
-    floored_fraction: float
+    lifted_fraction: float
 
 
 class EffectiveGate(NamedTuple):

@@ -145,7 +145,7 @@ DOCTORED: tuple[tuple[int, Doctored], ...] = (
     ),
     (4, Doctored(figures={"validation_accuracy": 0.4, "memory_rank.share": 0.9})),
     (5, Doctored(figures={"raw_gate.mean": 0.45})),
-    (6, Doctored(figures={"raw_gate.mean": 0.02, "raw_gate.floored_fraction": 1.0})),
+    (6, Doctored(figures={"raw_gate.mean": 0.02, "raw_gate.lifted_fraction": 1.0})),
     (7, Doctored(figures={"raw_gate.mean": 0.95})),
     (8, Doctored(figures={"validation_specificity": 0.01})),
     (9, Doctored(figures={"loss": line(3, 1)})),
@@ -168,7 +168,22 @@ DOCTORED: tuple[tuple[int, Doctored], ...] = (
             figures={**NO_SOFTMAX, "effective_dimension.share.embedding": then((1, 0.8), (19, 0.05))}, recipe=STABLEMAX
         ),
     ),
-    (14, Doctored(figures={"gradient_weight_cosine.after": 0.0}, recipe=recipe(orthogonal_gradient=1.0))),
+    (
+        13,
+        Doctored(
+            figures={**NO_SOFTMAX, "effective_dimension.share.head": then((1, 0.8), (19, 0.05))}, recipe=STABLEMAX
+        ),
+    ),
+    (
+        14,
+        Doctored(
+            figures={
+                "gradient_weight_cosine.before": line(0.006, 0.016),
+                "gradient_weight_cosine.after": then((5, 1.1e-3), (10, -3e-4), (5, 8.7e-5)),
+            },
+            recipe=recipe(orthogonal_gradient=1.0),
+        ),
+    ),
     (15, Doctored(recipe=ARITHMETIC, figures={"softmax_collapse.share": 1.0})),
     (16, Doctored(figures={"state_magnitude.relative_update": 1e-5})),
     *(

@@ -130,6 +130,45 @@ def test_commands_of_all_rows_go_to_folders_of_their_own(tmp_path: Path):
     assert all(read(command) for command in commands)
 
 
+def test_stablemax_and_orthogonal_gradients_are_told_apart_whatever_else_is_proposed(tmp_path: Path):
+    both = recipe(loss="stablemax", orthogonal_gradient=0.5)
+    figures = {"softmax_collapse.share": None, "validation_utility": 0.01, "raw_gate.mean": 0.02}
+    advice = advise(Doctored(recipe=both, figures=figures).written(tmp_path / "run"))
+    assert held(advice) == {6, 20, 25}
+    (row,) = rows_of(advice, 25)
+    tried = [read(command).train for command in row.commands]
+    assert [(each.loss, each.orthogonal_gradient) for each in tried] == [
+        ("cross_entropy", 0.5),
+        ("stablemax", 0),
+        ("cross_entropy", 0),
+    ]
+
+
+def test_two_values_of_one_setting_are_not_tried_together(tmp_path: Path):
+    ungated = replace(recipe(), remedies=())
+    run = Doctored(recipe=ungated, figures={"raw_gate.mean": 0.02}).written(tmp_path / "run")
+    (row,) = rows_of(advise(run, wants=["retain longer", "respond faster"]), 25)
+    assert not row.commands
+    assert "fewer than two" in row.remark
+    (row,) = rows_of(advise(run, wants=["retain longer", "respond faster", "learn faster"]), 25)
+    assert row.commands[2].count("initial_retention") == row.commands[2].count("initial_step_size") == 1
+
+
+def test_floors_that_nothing_reads_are_not_proposed(tmp_path: Path):
+    published = replace(find_recipe("atlas-tiny-compat"), train=recipe().train)
+    advice = advise(Doctored(recipe=published, figures={"raw_gate.mean": 0.02}).written(tmp_path / "run"))
+    (row,) = rows_of(advice, 6)
+    assert row.status == "holds"
+    assert not row.commands
+    assert "without -compat" in row.remark
+
+
+def test_answers_after_storage_count_before_a_batch_of_validation(tmp_path: Path):
+    flat = Doctored(figures={"validation_accuracy_memory": 0.4, "validation_accuracy": [0.3, 0.5] * 10})
+    (row, _) = rows_of(advise(flat.written(tmp_path / "run")), 4)
+    assert "40.0%" in row.evidence or "rank" in row.evidence
+
+
 def test_a_larger_step_is_twice_the_runs_own(tmp_path: Path):
     memory = "omega(n_heads=2, chunk_tokens=4, initial_step_size=0.0625)"
     layout = f"{memory} | attention(window=4, n_heads=2)"

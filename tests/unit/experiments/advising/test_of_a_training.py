@@ -43,7 +43,7 @@ def test_the_gate_is_the_raw_one(run: Path):
     (evidence,) = read_run(run).evidence
     rows = [row for row in RunDirectory(run).read_metrics() if "raw_gate.mean" in row]
     assert evidence.raw_gate == rows[-1]["raw_gate.mean"] == pytest.approx(0.5, abs=0.1)
-    assert rows[-1]["raw_gate.floored_fraction"] == 1
+    assert rows[-1]["raw_gate.lifted_fraction"] == 1
 
 
 def test_kinds_of_tasks_are_tasks():

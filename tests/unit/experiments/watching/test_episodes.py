@@ -30,7 +30,7 @@ FIGURES = {
     "validation_utility": -0.0003,
     "validation_utility_se": 0.0045,
     "raw_gate.mean": 0.13,
-    "raw_gate.floored_fraction": 0.96,
+    "remedy.gate_floor.floored_fraction": 0.96,
     "effective_dimension.share.tied": 0.41,
     "memory_rank.mean": 3.21,
     "state_magnitude.relative_update": 0.0123,

@@ -37,7 +37,7 @@ def test_a_shut_gate_under_a_floor_looks_healthy_as_published_and_not_in_the_raw
     found = observed(("raw_gate", AS_PUBLISHED), gate_bias=math.log(0.02 / 0.98), floor=0.3)
     assert found["raw_gate.mean"] == pytest.approx(0.02, abs=0.02)
     assert found["raw_gate.mean"] < 0.1
-    assert found["raw_gate.floored_fraction"] == 1
+    assert found["raw_gate.lifted_fraction"] == 1
     assert found["as_published.gate_mean"] == pytest.approx(0.3, abs=1e-6)
     assert found["as_published.gate_collapse_risk"] == 0
     assert found["as_published.gate_dead_ratio"] == 0

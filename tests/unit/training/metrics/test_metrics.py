@@ -100,7 +100,7 @@ def test_names_are_stable():
             "raw_gate.branch_share",
             "raw_gate.dead",
             "raw_gate.effective",
-            "raw_gate.floored_fraction",
+            "raw_gate.lifted_fraction",
             "raw_gate.mean",
             "raw_gate.saturated",
             "raw_gate.std",

@@ -52,13 +52,13 @@ def test_a_floor_does_not_hide_a_collapse(layout: str):
     floor = gate.register_forward_hook(lambda module, arguments, output: output.clamp_min(0.3))
     found = figures(model)
     assert found["raw_gate.mean"] == found[f"raw_gate.mean.blocks.0.mixer.{site}"] == pytest.approx(0.02, rel=1e-5)
-    assert found["raw_gate.floored_fraction"] == 1.0
+    assert found["raw_gate.lifted_fraction"] == 1.0
     assert found["raw_gate.effective"] == pytest.approx(0.02, rel=1e-5)
     floor.remove()
     earlier = gate.register_forward_pre_hook(lambda module, arguments: (arguments[0].clamp_min(0.3),))
     assert figures(model)["raw_gate.mean"] == pytest.approx(0.02, rel=1e-5)
     earlier.remove()
-    assert figures(model)["raw_gate.floored_fraction"] == 0.0
+    assert figures(model)["raw_gate.lifted_fraction"] == 0.0
 
 
 def test_branches_of_a_stack():
@@ -75,7 +75,7 @@ def test_branches_of_a_stack():
     assert expected is not None
     assert found["raw_gate.effective"] == pytest.approx(expected.effective, rel=1e-5)
     assert found["raw_gate.branch_share"] == pytest.approx(expected.branch_share, rel=1e-5)
-    assert 0 < found["raw_gate.floored_fraction"] < 1
+    assert 0 < found["raw_gate.lifted_fraction"] < 1
 
 
 def test_a_gated_bank_has_no_second_branch():
