@@ -1,5 +1,6 @@
 """Commands that try a row's change on a run: its own recipe with other settings, in a folder of its own."""
 
+import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mnemoscope.examination.judgement.framework import Assessment, Row
+from mnemoscope.experiments.atlas.guide import OF_STATES
 from mnemoscope.experiments.atlas.trials import PROJECTION_OFF, floors_are_fixed, numbers
 from mnemoscope.experiments.recipes import treated_with, with_changes
 from mnemoscope.experiments.settings import with_settings
@@ -77,10 +79,18 @@ def apart(assessments: Sequence[Assessment], run: Path, recipe: Recipe | None) -
 
 
 def logging_command(run: Path, recipe: Recipe) -> str:
-    """Trains a run's recipe again with every figure that rows read; empty where it has them all."""
+    """Trains a run's recipe again with every figure that rows read; empty where it has them all.
+
+    Metrics of states stay left out where a recipe names others: it does so where a state for every token is too much.
+    """
     train, sets, words = recipe.train, list[str](), list[str]()
-    if train.metrics is None or not set(METRIC_NAMES) <= set(train.metrics.names):
-        sets.append(f'train.metrics={{"every": {max(1, min(50, train.steps // 20))}}}')
+    named = METRIC_NAMES if train.metrics is None else train.metrics.names
+    wanted = [name for name in METRIC_NAMES if name in named or name not in OF_STATES]
+    if train.metrics is None or not set(wanted) <= set(named):
+        metrics = {"every": max(1, min(50, train.steps // 20))} | (
+            {} if wanted == [*METRIC_NAMES] else {"names": wanted}
+        )
+        sets.append(f"train.metrics={json.dumps(metrics)}")
     often = max(1, train.steps // 10)
     rates = {"eval_every": train.eval_every, "log_every": train.log_every}
     sets += [f"train.{name}={often}" for name, every in rates.items() if train.steps < FEWEST * every]

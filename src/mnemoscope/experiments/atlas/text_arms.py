@@ -5,6 +5,7 @@
     none, clamp, affine, penalty; -detached    the guide's floors in each way, the write with a gradient and without
     tied, untied; -stablemax, -perpgrad        loss and projection by themselves and together, and half the projection
     gentle, carry                              "affine" in small inner steps; the same carried from episode to episode
+    gentle-option-b                            option B from small steps: the base's 0.4 has no room to grow
     phases                                     the floors of the guide's phases alone, none of storage and retrieval
     option-a ...                               the guide's own trials (`trials`), against "affine", which resets
 
@@ -109,6 +110,7 @@ ARMS: Mapping[str, TextArm] = {
         for cell, (title, sets) in CELLS.items()
     },
     "gentle": TextArm(title="affine floors, small steps", sets=_GENTLE),
+    "gentle-option-b": TextArm(title="option-b from small steps", sets=_GENTLE, presets=("option-b",)),
     "carry": TextArm(title="affine floors, small steps, carried", sets=(*_GENTLE, "lesson.between=carry")),
     "phases": TextArm(title="floors in phases alone", sets=_PHASES),
     **{name: TextArm(title=name, sets=_PHASES if name in IN_PHASES else _AFFINE, presets=(name,)) for name in PRESETS},

@@ -2,7 +2,7 @@
 
 The runs are those of `atlas-floors` and `atlas-trials` (their run directories get `verdicts.json` and a report): the
 base, the public code's computation, the guide's floors, these in small steps, reset and carried on, and options A and
-B. All memories together:
+B, the latter from either step. All memories together:
 
     verdict     of the examination, on the words that are asked for
     effect      loss gained when they say the best constant instead (nats a masked word)
@@ -42,9 +42,15 @@ from mnemoscope.runs.reproduction import TextTable
 from mnemoscope.training import Recipe
 
 NAME = "atlas-examined"
-NAMES = ("base", "compat", "affine", "gentle", "carry", "option-a", "option-b")
-CONTROLLED: Mapping[str, str] = {"option-a": "affine", "option-b": "affine", "gentle": "carry"}
+NAMES = ("base", "compat", "affine", "gentle", "carry", "option-a", "option-b", "gentle-option-b")
+CONTROLLED: Mapping[str, str] = {
+    "option-a": "affine",
+    "option-b": "affine",
+    "gentle-option-b": "gentle",
+    "gentle": "carry",
+}
 """Remedies, and what they are held against."""
+_ASKS: Mapping[str, str] = {"gentle": "reset-episodes", "gentle-option-b": "option-b"}
 BATCH = 16
 """Sequences that are evaluated at once."""
 
@@ -201,7 +207,7 @@ def _claims() -> tuple[Claim, ...]:
         Claim(
             figure=f"{name}: change",
             what=f"{name}: change in effect (nats a masked word)",
-            published=PRESETS["reset-episodes" if name == "gentle" else name].why,
+            published=PRESETS[_ASKS.get(name, name)].why,
             least=0.0,
             by_interval=True,
         )

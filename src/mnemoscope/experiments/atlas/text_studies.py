@@ -47,7 +47,7 @@ USED = 2.0
 WORDS = 2000.0
 LETTERS = "AB"
 PUBLISHED = ("compat", SLOW)
-CONTROLS: Mapping[str, str] = {"gentle": "carry", "longer-phase1": "phases"}
+CONTROLS: Mapping[str, str] = {"gentle": "carry", "gentle-option-b": "gentle", "longer-phase1": "phases"}
 """What an arm is held against where that is in the study: a reset against a memory that is carried on, a longer phase
 against another; all others against the first arm."""
 
@@ -299,7 +299,14 @@ NO_CHANGE: Mapping[str, str] = {
 }
 """Trials whose training would be the control's."""
 
-TRIAL_ARMS = (CONTROL, "gentle", "carry", "phases", *(name for name in PRESETS if name not in NO_CHANGE))
+TRIAL_ARMS = (
+    CONTROL,
+    "gentle",
+    "gentle-option-b",
+    "carry",
+    "phases",
+    *(name for name in PRESETS if name not in NO_CHANGE),
+)
 _OPTIONS = (CONTROL, "option-a", "option-b")
 _GAIN = "utility less that of its control"
 HEALTHY = 0.1
@@ -323,6 +330,7 @@ ATLAS_TRIALS = Experiment(
     source=SOURCE,
     claims=(
         *(gained(name, PRESETS[name].why) for name in ("option-a", "option-b")),
+        gained("gentle-option-b", PRESETS["option-b"].why),
         gained("gentle", PRESETS["reset-episodes"].why),
         plain("phases", "raw_gate", "gate before its floor, at the end", "stays healthy? (guide)", least=HEALTHY),
         plain("higher-retrieval-floor", "raw_gate", "gate before its floor, at the end", "force more influence"),

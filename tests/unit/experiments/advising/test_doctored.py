@@ -18,6 +18,7 @@ from mnemoscope.experiments.recipes import find_recipe, treated_with, with_chang
 from mnemoscope.experiments.settings import with_settings
 from mnemoscope.runs.advice import Advice, RowAdvice
 from mnemoscope.tasks import TASKS, MaskedWordsConfig
+from mnemoscope.training.metrics import METRIC_NAMES, MetricsConfig
 from mnemoscope.training.remedies import REMEDIES
 from tests.unit.experiments.advising.doctored import DOCTORED, IDLE, QUIET, Doctored, recipe, with_loss
 
@@ -109,6 +110,15 @@ def test_a_metric_that_was_taken_and_said_nothing_is_named_so(tmp_path: Path):
     log = advise(tmp_path / "not").log
     assert "train.metrics=" in log
     assert read(log).train.metrics is not None
+
+
+def test_states_of_every_token_are_not_asked_of_a_recipe_that_leaves_them_out(tmp_path: Path):
+    few = replace(recipe(), train=replace(recipe().train, metrics=MetricsConfig(every=1000, names=("raw_gate",))))
+    chosen = read(advise(Doctored(recipe=few).written(tmp_path / "run")).log).train.metrics
+    assert chosen is not None
+    assert set(METRIC_NAMES) - set(chosen.names) == {"state_magnitude", "memory_rank"}
+    rest = replace(few, train=replace(few.train, metrics=chosen))
+    assert advise(Doctored(recipe=rest).written(tmp_path / "rest")).log == ""
 
 
 def read(command: str) -> "ms.Recipe":

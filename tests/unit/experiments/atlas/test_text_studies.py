@@ -262,10 +262,11 @@ def test_what_trains_as_its_control_is_not_trained_and_all_else_differs():
         assert not changes_nothing(recipes[one], recipes[other])
     for name in NO_CHANGE:
         assert recipes[name].name == "prose-1-400-affine"
-    assert set(trials.arms) | set(NO_CHANGE) == {"affine", "gentle", "carry", "phases", *PRESETS}
+    assert set(trials.arms) | set(NO_CHANGE) == {"affine", "gentle", "gentle-option-b", "carry", "phases", *PRESETS}
     controls = {name: control_of(name, trials) for name in trials.arms}
     assert {name: control for name, control in controls.items() if control != "affine"} == {
         "gentle": "carry",
+        "gentle-option-b": "gentle",
         "longer-phase1": "phases",
     }
     assert recipes["carry"].lesson.between == "carry"
