@@ -11,6 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from mnemoscope.contracts.written import parse_calls
 from mnemoscope.experiments.atlas.recipes import SIZED_RECIPES, TINY_RECIPES
+from mnemoscope.experiments.atlas.text_arms import recipe_of
+from mnemoscope.experiments.atlas.text_recipe import ONE_LAYER_TEXT
 from mnemoscope.experiments.atlas.trials import SEPARATOR, with_presets
 from mnemoscope.models import StackConfig, parse_layout
 from mnemoscope.runs import describe
@@ -37,6 +39,9 @@ RECALL_TRAINING = TrainConfig(
     log_every=25,
     checkpoint_every=150,
 )
+
+_RECALLING = recipe_of(ONE_LAYER_TEXT, "prose", "gentle", 400)
+"""Of the arms of `atlas-trials` the one whose memory is used in every seed."""
 
 RECIPES: Mapping[str, Recipe] = {
     "text-hybrid": Recipe(
@@ -67,6 +72,7 @@ RECIPES: Mapping[str, Recipe] = {
         train=replace(RECALL_TRAINING, steps=900),
     ),
     **TINY_RECIPES,
+    "atlas-recall": replace(_RECALLING, name="ATLAS, recalling", train=replace(_RECALLING.train, threads=None)),
 }
 """Small recipes that train in a minute or so on two CPU cores, those of ATLAS in some minutes."""
 

@@ -137,3 +137,9 @@ class TextRecipe:
             return dict(self.guide)
         shrunk = {key: max(1, round(int(self.guide[key]) * steps / whole)) for key in IN_STEPS}
         return {**self.guide, **shrunk, "max_steps": steps}
+
+
+ONE_LAYER_TEXT = TextRecipe(
+    guide=dict(ONE_LAYER), eval_words=1000, evaluations=EVALUATIONS_OF_MANY, observed=WITH_PHASE
+)
+"""Of studies of many arms, and of the recipe "atlas-recall"."""

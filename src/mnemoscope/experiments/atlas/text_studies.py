@@ -28,7 +28,7 @@ from mnemoscope.contracts.devices import Device
 from mnemoscope.experiments.atlas.text_arms import FLOORS, SLOW, recipe_of
 from mnemoscope.experiments.atlas.text_floors import FLOORED, settings_of, with_floors
 from mnemoscope.experiments.atlas.text_paper import PAPER, STEPS
-from mnemoscope.experiments.atlas.text_recipe import EVALUATIONS_OF_MANY, ONE_LAYER, WITH_PHASE, TextRecipe
+from mnemoscope.experiments.atlas.text_recipe import ONE_LAYER_TEXT, TextRecipe
 from mnemoscope.experiments.atlas.text_runs import RUNS, measured_arm, named, onset
 from mnemoscope.experiments.atlas.text_tables import arms_table, floors_tables, seeds_table, texts_table
 from mnemoscope.experiments.atlas.trials import PRESETS
@@ -220,9 +220,7 @@ def gate_plots(names: Sequence[str]) -> tuple[Plot, Plot]:
 ONSET = "step at which validation utility passes two standard errors"
 _NINETY = "90.5 % of the training words (guide)"
 TEXT = TextStudy()
-SMALLER = TextStudy(
-    text=TextRecipe(guide=dict(ONE_LAYER), eval_words=1000, evaluations=EVALUATIONS_OF_MANY, observed=WITH_PHASE)
-)
+SMALLER = TextStudy(text=ONE_LAYER_TEXT)
 """Of many arms."""
 
 
