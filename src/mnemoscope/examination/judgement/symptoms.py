@@ -178,7 +178,7 @@ def collapsing(e: Evidence) -> Finding:
 
 
 def of_dimensions(e: Evidence, found: Callable[[str], Finding]) -> Finding:
-    """Embedding and head, each on its own; one is enough. That of hidden states falls early in healthy trainings too."""
+    """Embedding and head, each on its own; one is enough. Hidden states fall early in healthy trainings too."""
     logged = [name for name in DIMENSIONS_OF_WEIGHTS if len(e.series(name)) > 1]
     return any_of(found(name) for name in logged) if logged else untold("dimensions")
 
