@@ -36,8 +36,10 @@ def test_every_key_has_a_line_and_the_recipe_is_written(
         "least floor while an episode retrieves",
     ]
     assert lines[3].startswith("warning: floors of the phases (0.3, 0.1, 0.05) change nothing")
-    assert lines[4].startswith("layout: (omega(n_heads=1, head_width=256")
-    assert lines[5] == f"next: mnemoscope train {out} --out runs/recipe"
+    assert lines[4].startswith("warning: no data.dataset_path: trains on 'code'")
+    assert lines[5] == "text: code, which needs no file"
+    assert lines[6].startswith("layout: (omega(n_heads=1, head_width=256")
+    assert lines[7] == f"next: mnemoscope train {out} --out runs/recipe"
     assert out.is_file()
 
 

@@ -6,8 +6,13 @@
     monitoring    StableMax, PerpGrad, intervals       -> TrainConfig
     data          text                                 -> the task
 
-Each has two lines: what it does here, and what becomes of it in the compat mode, which does as the public code does.
-What belongs to that project's surroundings (alerts, dashboards, folders) is known by name and does nothing here.
+    KEYS            what means something here, the guide's parameters first of all
+    OTHER_NAMES     the same under the names of that project's trainer of next tokens
+    SURROUNDINGS    alerts, dashboards, folders, other stages: known, and nothing here
+    ANOTHER         what only another experiment of that project has; refused
+
+Of `KEYS` each has two lines: what it does here, and what becomes of it in the compat mode, which does as the public
+code does.
 
 Source: docs/MEMORY_TUNING_GUIDE.md and configs/ of r3d91ll/Todd_Atlas; what its code makes of each key: the atlas
 specification, 1.4.
@@ -135,6 +140,13 @@ KEYS: Mapping[str, Key] = {
         compat="tokens of a chunk, all in one objective",
     ),
     "window_size": Key(section="model", takes="count", guide=128, here="tokens the attention looks at"),
+    "use_omega": Key(
+        section="model",
+        takes="switch",
+        guide=None,
+        here="the memory is the guide's; that project has another, which is not built here",
+        needed=True,
+    ),
     "init_alpha": _start(0.99, "where the retention starts", "where the retention starts"),
     "init_theta": _start(0.9, "where the momentum starts (the guide calls it a gate)", "where the momentum starts"),
     "init_eta": _start(
@@ -213,7 +225,7 @@ KEYS: Mapping[str, Key] = {
         section="monitoring.stability",
         takes="share",
         guide=0.0,
-        here="how much of that part, where use_orthogonal_grad is on",
+        here="how much of that part, where use_orthogonal_grad is on; 1 where that is on and nothing is said",
     ),
     "metrics_interval": Key(
         section="monitoring.grokking", takes="count", guide=500, here="steps between evaluations and metrics"
@@ -242,37 +254,102 @@ PUBLIC_DEFAULTS: Mapping[str, Value] = {
 }
 """What the public code takes where a file says nothing, and the guide's value is another."""
 
+OTHER_NAMES: Mapping[str, str] = {
+    "training.log_every": "log_interval",
+    "training.save_every": "checkpoint_interval",
+    "training.val_every": "metrics_interval",
+    "training.eval_interval": "metrics_interval",
+    "training.grad_accum_steps": "gradient_accumulation_steps",
+    "data.data_dir": "dataset_path",
+}
+"""Keys of `KEYS` as other files of the project have them, with their section."""
+
+_OWN_METRICS = "a run has its own metrics.jsonl"
+_WATCHED = "mnemoscope train --watch warns"
+_JUDGES_NOTHING = "nothing is stopped or judged by it"
+_IN_PROCESS = "batches are drawn in the training's process"
+_ONE_STAGE = "one stage; training.max_steps says how long"
+_OWN_CHUNK = "model.context_window is the chunk, from the first step to the last"
+_NO_SYNTHETIC = "no random tokens; dataset_path or --corpus names the text"
+
 SURROUNDINGS: Mapping[str, str] = {
-    "training.metrics_path": "a run has its own metrics.jsonl",
+    "model.dropout": "no dropout, whatever is said",
+    "training.metrics_path": _OWN_METRICS,
     "training.checkpoint_dir": "a run has its own checkpoints",
     "training.device": "say --device when you train",
     "training.compile_model": "not compiled",
     "training.use_ddp": "start several processes with torchrun",
+    "training.betas": "AdamW's are 0.9 and 0.95; --set train.beta1 and train.beta2 change them",
+    "training.seq_len": "model.max_seq_len says it",
+    "training.effective_batch_tokens": "training.batch_size says it",
+    "training.use_tnt": _ONE_STAGE,
+    "training.stage1_steps": _ONE_STAGE,
+    "training.stage2_steps": _ONE_STAGE,
+    "training.stage1_chunk_size": _OWN_CHUNK,
+    "training.stage2_chunk_size": _OWN_CHUNK,
+    "training.val_patience": _JUDGES_NOTHING,
+    "training.memory_reset_every": "episodic.reset_memory_between_episodes says it",
+    "curriculum": "one stage: masked words in episodes",
+    "early_stopping": _JUDGES_NOTHING,
     "episodic.mask_token_id": "the task has a token of its own for the mask",
+    "episodic.pad_token_id": "texts are windows of one length, and nothing is padded",
     "monitoring.dashboard_enabled": "mnemoscope serve shows runs",
     "monitoring.dashboard_port": "mnemoscope serve shows runs",
-    "monitoring.stream_path": "a run has its own metrics.jsonl",
+    "monitoring.stream_path": _OWN_METRICS,
     "monitoring.flush_interval": "metrics are written as they come",
-    "monitoring.alerts": "mnemoscope train --watch warns",
-    "monitoring.telegram": "mnemoscope train --watch warns",
+    "monitoring.alerts": _WATCHED,
+    "monitoring.telegram": _WATCHED,
     "monitoring.grokking.enabled": "always measured",
     "monitoring.grokking.track_embeddings": "always measured",
     "monitoring.grokking.track_memory_matrices": "measured where a memory after every token fits",
     "monitoring.grokking.track_hidden_states": "always measured",
-    "monitoring.grokking.fourier_concentration_target": "nothing is stopped or judged by it",
-    "monitoring.grokking.circular_fit_target": "nothing is stopped or judged by it",
-    "monitoring.grokking.effective_dim_ratio_target": "nothing is stopped or judged by it",
+    "monitoring.grokking.fourier_concentration_target": _JUDGES_NOTHING,
+    "monitoring.grokking.circular_fit_target": _JUDGES_NOTHING,
+    "monitoring.grokking.effective_dim_ratio_target": _JUDGES_NOTHING,
+    "monitoring.grokking.min_gate_mean": "the phase of the training has a threshold of its own, of the raw gate",
+    "monitoring.grokking.min_retrieval_accuracy": "the phase of the training has thresholds of its own",
+    "monitoring.stability.enabled": "always measured",
+    "monitoring.stability.sc_threshold": "the metric has a threshold of its own",
+    "monitoring.stability.nlm_cosine_threshold": "the cosine is logged as it is, and nothing is judged by it",
     "data.max_seq_len": "model.max_seq_len says it",
-    "data.num_workers": "batches are drawn in the training's process",
-    "data.prefetch_factor": "batches are drawn in the training's process",
-    "data.pin_memory": "batches are drawn in the training's process",
+    "data.num_workers": _IN_PROCESS,
+    "data.prefetch_factor": _IN_PROCESS,
+    "data.pin_memory": _IN_PROCESS,
     "data.categories": "say the folder in dataset_path",
+    "data.tokenizer_path": "not read; tokens are words of the text, or its encoding with tokenizer: bpe",
+    "data.val_split": "a tenth of the text is held out, half to choose by and half to test with",
+    "data.use_synthetic": _NO_SYNTHETIC,
+    "data.synthetic_vocab_size": _NO_SYNTHETIC,
+    "data.synthetic_seq_len": _NO_SYNTHETIC,
     "kakeya": "another study's",
-    "success_criteria": "nothing is stopped or judged by it",
-    "hardware": "mnemoscope plan estimates",
-    "test_alerts": "mnemoscope train --watch warns",
+    "success_criteria": _JUDGES_NOTHING,
+    "validation_criteria": _JUDGES_NOTHING,
+    "hardware": "mnemoscope plan estimates; say --device when you train",
+    "output": "say --out when you train",
+    "alerts": _WATCHED,
+    "test_alerts": _WATCHED,
 }
 """What does nothing here, with what stands in its place; a name covers all that is below it."""
+
+_OLDER = (
+    "of an older memory of that project, which is not built here; leave out momentum_beta, memory_lr_init, "
+    "learn_memory_lr, retention_local_init, retention_global_init and adaptive_retention to have the guide's"
+)
+
+ANOTHER: Mapping[str, str] = {
+    "task": "of another experiment, arithmetic modulo a prime, which has no words to mask: `mnemoscope reproduce "
+    "stablemax-grokking`; leave it out to have masked words of a text",
+    "model.momentum_beta": _OLDER,
+    "model.memory_lr_init": _OLDER,
+    "model.learn_memory_lr": _OLDER,
+    "model.retention_local_init": _OLDER,
+    "model.retention_global_init": _OLDER,
+    "model.adaptive_retention": _OLDER,
+}
+"""What makes a file one of another experiment, and why it is refused; a name covers all that is below it."""
+
+TWO_STAGES = "training.use_tnt", "training.stage1_steps", "training.stage2_steps"
+"""Of these any says that a file is of that project's trainer of next tokens."""
 
 
 def require_value(where: str, key: str, value: object) -> Value:

@@ -85,6 +85,8 @@ SIZES: Mapping[str, Mapping[str, Value]] = {
     },
 }
 """What differs from the guide's own values."""
+EVALUATED: Mapping[str, int] = {"10m": 16, "40m": 8, "389m": 4}
+"""Sequences of an evaluation."""
 
 
 def _with_mixers(recipe: Recipe, form: str) -> Recipe:
@@ -115,12 +117,16 @@ TINY_RECIPES: Mapping[str, Recipe] = {
 }
 """For two CPU cores."""
 
+
+def _sized(size: str, values: Mapping[str, Value], compat: bool) -> Recipe:
+    """Evaluated on as many episodes as the embedded text holds of them."""
+    name = f"ATLAS, {size.upper()}{', as published' * compat}"
+    recipe = guide_recipe({"num_masks": 13, **values, **COMPAT_OFF}, name=name, compat=compat)
+    return replace(recipe, train=replace(recipe.train, eval_sequences=EVALUATED[size]))
+
+
 SIZED_RECIPES: Mapping[str, Recipe] = {
-    f"atlas-{size}{'-compat' * compat}": guide_recipe(
-        {"num_masks": 13, **values, **COMPAT_OFF},
-        name=f"ATLAS, {size.upper()}{', as published' * compat}",
-        compat=compat,
-    )
+    f"atlas-{size}{'-compat' * compat}": _sized(size, values, compat)
     for size, values in SIZES.items()
     for compat in (False, True)
 }

@@ -12,8 +12,8 @@
 an arm says and learn from there; step, retention and momentum act with every token, where the guide's act once a chunk.
 The default's step is the guide's: init_eta .1 acts as .05 there, divided by the chunk, and the rule of
 `OmegaConfig.default_step_size` gives the same .00625 for chunks of 8 and momentum .9. Momentum, window and chunk change
-the step with them by that rule (chunks of 1 begin at .05, windows of 16 at .0004); windows and chunks are also swept "at
-the default's step", where they alone change. Gains are judged over seeds.
+the step with them by that rule (chunks of 1 begin at .05, windows of 16 at .0004); windows and chunks are also swept
+"at the default's step", where they alone change. Gains are judged over seeds.
 
 Source: r3d91ll/Todd_Atlas, docs/MEMORY_TUNING_GUIDE.md, section 2; window, momentum and retention, the ablations of
 Behrouz et al. 2025, "ATLAS" (arXiv 2505.23735) and "Titans" (arXiv 2501.00663).

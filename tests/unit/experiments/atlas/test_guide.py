@@ -78,7 +78,7 @@ ARRIVES: dict[str, tuple[Value, Callable[[Recipe], object], object]] = {
     "retrieval_loss_weight": (10.0, lambda r: r.lesson.retrieval_weight, 10.0),
     "storage_loss_weight": (2.0, lambda r: r.lesson.storage_weight, 2.0),
     "use_stablemax": (True, lambda r: r.train.loss, "stablemax"),
-    "use_orthogonal_grad": (True, lambda r: r.train.orthogonal_gradient, 0.5),
+    "use_orthogonal_grad": (True, lambda r: r.train.orthogonal_gradient, 1.0),
     "orthogonal_grad_strength": (0.25, lambda r: r.train.orthogonal_gradient, 0.25),
     "metrics_interval": (9, lambda r: (r.train.eval_every, r.train.metrics and r.train.metrics.every), (9, 9)),
     "dataset_path": ("prose", lambda r: r.task.corpus, "prose"),
@@ -90,11 +90,10 @@ COMPANY: dict[str, dict[str, Value]] = {
     "tokenizer": {"vocab_size": 300},
     "d_key": {"d_value": 16},
     "d_value": {"d_key": 16},
-    "use_orthogonal_grad": {"orthogonal_grad_strength": 0.5},
     "orthogonal_grad_strength": {"use_orthogonal_grad": True},
 }
 
-WITHOUT_EFFECT = {"gradient_accumulation_steps", "enabled", "use_masked_retrieval"}
+WITHOUT_EFFECT = {"gradient_accumulation_steps", "enabled", "use_masked_retrieval", "use_omega"}
 """What their lines say."""
 
 
@@ -113,6 +112,17 @@ def test_every_key_was_tried():
     assert "nothing" in KEYS["gradient_accumulation_steps"].here
     assert KEYS["enabled"].needed is True
     assert KEYS["use_masked_retrieval"].needed is True
+    assert KEYS["use_omega"].needed is True
+
+
+@pytest.mark.parametrize("compat", [False, True])
+def test_the_switch_of_perpgrad_alone_takes_all_and_a_strength_is_kept(compat: bool):
+    on: dict[str, Value] = {**SMALL, "use_orthogonal_grad": True}
+    strengths = [{}, {"orthogonal_grad_strength": 0.25}, {"orthogonal_grad_strength": 0.0}]
+    recipes = [guide_recipe({**on, **strength}, name="x", compat=compat) for strength in strengths]
+    assert [recipe.train.orthogonal_gradient for recipe in recipes] == [1.0, 0.25, 0.0]
+    off = guide_recipe({**on, "use_orthogonal_grad": False}, name="x", compat=compat)
+    assert off.train.orthogonal_gradient == 0
 
 
 NOT_IN_COMPAT = [
@@ -248,8 +258,9 @@ def test_the_sizes_have_tasks_that_their_text_is_long_enough_for():
         if not name.endswith("compat"):
             task = build_task(recipe.task)
             assert task.vocab_size == recipe.model.vocab_size
-            for split in ("train", "validation", "test"):
-                assert (task.n_sequences(split) or 0) >= (recipe.train.batch_size if split == "train" else 2)
+            assert (task.n_sequences("train") or 0) >= recipe.train.batch_size
+            assert (task.n_sequences("validation") or 0) >= recipe.train.eval_sequences
+            assert (task.n_sequences("test") or 0) >= 2
 
 
 def test_tiny_recipes_put_the_same_memory_beside_as_context_and_before():
