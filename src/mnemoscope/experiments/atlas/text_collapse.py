@@ -79,6 +79,7 @@ ATLAS_COLLAPSE_TEXT = Experiment(
         "small": replace(SMALLER, arms=ARMS),
         "paper": replace(SMALLER, text=PAPER, arms=ARMS, steps=COLLAPSE_STEPS, device="auto"),
     },
+    minutes={"small": 22},
     measure_in=study,
     plots=_PLOTS,
     tables=tables,

@@ -113,6 +113,7 @@ STABLEMAX_GROKKING = Experiment(
         Claim(figure="collapsed since", what="cross-entropy: epoch at which half of them have"),
     ),
     sizes={"small": StableMaxGrokking()},
+    minutes={"small": 12},
     measure_in=stablemax_grokking,
     plots=(
         Plot(

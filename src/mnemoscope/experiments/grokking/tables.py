@@ -187,6 +187,7 @@ GROKKING_TASKS = Experiment(
     source=f"{PRIETO}; Power et al. 2022, arXiv 2201.02177 (weight decay, the strict sense)",
     claims=_claims(SMALL),
     sizes={"small": SMALL},
+    minutes={"small": 15},
     measure_in=grokking_tasks,
     tables=timetable,
     plots=(

@@ -306,6 +306,7 @@ MEMORY_CAPACITY = Experiment(
     source="Behrouz et al. 2025, arXiv 2505.23735 (capacity); r3d91ll/Todd_Atlas, docs/MEMORY_TUNING_GUIDE.md (degree)",
     claims=_claims(SMALL),
     sizes={"small": SMALL},
+    minutes={"small": 5},
     measure_in=memory_capacity,
     tables=by_map,
     plots=(

@@ -279,6 +279,7 @@ WRITE_SWEEPS = Experiment(
     source="r3d91ll/Todd_Atlas, docs/MEMORY_TUNING_GUIDE.md; ablations of arXiv 2505.23735 and arXiv 2501.00663",
     claims=_claims(),
     sizes={"small": SMALL},
+    minutes={"small": 3.5},
     measure_in=write_sweeps,
     tables=found_of,
     plots=tuple(_plot(SMALL, knob) for knob in GUIDE),
