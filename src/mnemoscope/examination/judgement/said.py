@@ -132,8 +132,8 @@ SAID: Mapping[int, Said] = {
         "more than the memory holds is no help: with five texts of 64 words, 320 writes into 64 x 64, the utility was "
         ".006 after 300 steps and -.002 after 450 (two standard errors .004), with two of 32 words and 128 channels "
         f".23 after 400; masks, batch and retention differed too, one seed ({_RISE}). Twice the texts leave .01 to "
-        ".02 of .22 to .73, a reset gains .26 to .44 over a memory that is carried on, which overflows unless its steps "
-        f"are small ({_TRIALS})",
+        ".02 of .22 to .73, a reset gains .26 to .44 over a memory that is carried on, which overflows at larger steps "
+        f"({_TRIALS})",
     ),
     19: Said(
         "num_masks 8 if accuracy struggles",
