@@ -343,6 +343,6 @@ ATLAS_TRIALS = Experiment(
     sizes={"small": replace(SMALLER, arms=TRIAL_ARMS)},
     minutes={"small": 40},
     measure_in=study,
-    plots=(utility_plot(_OPTIONS), gate_plots(_OPTIONS)[0]),
+    plots=(*utility_plot((*_OPTIONS, "gentle", "gentle-option-b", "carry")).split(), gate_plots(_OPTIONS)[0]),
     tables=trial_tables,
 )
