@@ -222,6 +222,7 @@ ATLAS_EXAMINED = Experiment(
     source="verdicts are this project's; the training, the Atlas tuning guide",
     claims=_claims(),
     sizes={"small": AtlasExamined()},
+    minutes={"small": 22},
     measure_in=examined,
     plots=(
         *Plot(
