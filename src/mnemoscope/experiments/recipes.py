@@ -41,7 +41,7 @@ RECALL_TRAINING = TrainConfig(
 )
 
 _RECALLING = recipe_of(ONE_LAYER_TEXT, "prose", "gentle", 400)
-"""Of the arms of `atlas-trials` the one whose memory is used in every seed."""
+"""Of the arms of `atlas-trials` the one whose memory is used alike in every seed."""
 
 RECIPES: Mapping[str, Recipe] = {
     "text-hybrid": Recipe(

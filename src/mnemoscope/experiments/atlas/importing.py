@@ -239,7 +239,10 @@ def _read(file: Path) -> Mapping[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: must be YAML, and cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not content:
-        raise ValueError(f"{file}: must hold sections such as model and episodic, got {_short(content)}")
+        got = "nothing" if content is None else _short(content)
+        raise ValueError(
+            f"{file}: must hold sections such as model and episodic, got {got}; write them as the guide's files do"
+        )
     return content
 
 

@@ -51,6 +51,7 @@ CONTROLLED: Mapping[str, str] = {
 }
 """Remedies, and what they are held against."""
 _ASKS: Mapping[str, str] = {"gentle": "reset-episodes", "gentle-option-b": "option-b"}
+"""Trials of the guide that arms of another name ask."""
 BATCH = 16
 """Sequences that are evaluated at once."""
 
@@ -149,8 +150,9 @@ def change(figures: Mapping[str, float], name: str, control: str) -> dict[str, f
 
 
 def _units(examination: Examination) -> dict[str, list[str]]:
-    """Columns of the table."""
-    units = [*examination.sites, all_memories(examination)]
+    """Columns of the table; of several memories all together too."""
+    sites = examination.sites
+    units = [*sites, all_memories(examination)] if len(sites) > 1 else sites
     return {
         "unit": [unit.name for unit in units],
         "verdict": [unit.verdict or "-" for unit in units],
@@ -183,7 +185,7 @@ def _table(name: str, found: Sequence[Result]) -> TextTable:
     return TextTable(
         title=f"Memories of {ARMS[name].title}",
         caption=f"Effect: loss without what the memory says, beyond the best constant, of seed {found[0].seed}; the "
-        "last row is of all together.",
+        "last row is of all together where there are several.",
         columns=["Memory", "Effect", *(f"Verdict, seed {result.seed}" for result in found)],
         rows=[list(row) for row in zip(*columns, *by_seed, strict=True)],
     )

@@ -318,7 +318,7 @@ REFUSED = {
     "training:\n  batch_size: 999\n": "text 'code': its train split must hold 999 episodes of 5 texts of 512 tokens",
     "max_seq_len: 99999\n": "lower max_seq_len or storage_samples",
     "model: [1\n": "must be YAML, and cannot be read",
-    "": "must hold sections such as model and episodic, got None",
+    "": "must hold sections such as model and episodic, got nothing",
     "just words\n": "must hold sections such as model and episodic, got just words",
     "model:\n  init_eta: fast\n": "model.init_eta: must be between 0 and 1, both excluded, got 'fast'; the guide has",
     "episodic:\n  num_masks: 512\n": "MaskedWordsConfig.n_masks",
